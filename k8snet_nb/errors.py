@@ -1,0 +1,82 @@
+"""The errors of k8snet_nb: one small tree.
+
+Every message says *what* went wrong, *where* (recording, node, fact, line) and *what to do*.
+
+::
+
+    K8snetError
+    ├── SourceError            a source cannot be opened
+    │   ├── NotARecording      no recording.json there, or not a readable one
+    │   ├── UnknownFormat      a recording of a format that this version does not read
+    │   └── UnsafeRecording    a path, link or size that a recording must not have
+    ├── FactError              one fact cannot be had; other facts may well be
+    │   ├── FactMissing        it was not collected, and why
+    │   └── FactBroken         it is there, but not what its name promises
+    ├── NotFound               no such pod, Service or node (also a LookupError)
+    ├── Refused                this cannot be done on this source; the message lists what can
+    └── AgentError             the program that reads a node's kernel did not answer
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentError",
+    "FactBroken",
+    "FactError",
+    "FactMissing",
+    "K8snetError",
+    "NotARecording",
+    "NotFound",
+    "Refused",
+    "SourceError",
+    "UnknownFormat",
+    "UnsafeRecording",
+]
+
+
+class K8snetError(Exception):
+    """Base of all errors that k8snet_nb raises on purpose."""
+
+
+class SourceError(K8snetError):
+    """A source of facts cannot be opened."""
+
+
+class NotARecording(SourceError):
+    """The path holds no recording, or its recording.json cannot be read."""
+
+
+class UnknownFormat(SourceError):
+    """The recording says a format number that this version does not read."""
+
+
+class UnsafeRecording(SourceError):
+    """The recording holds something that no recording may hold: `..`, absolute names, links, devices, a bomb."""
+
+
+class FactError(K8snetError):
+    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason."""
+
+    def __init__(self, fact: str, where: str, why: str, advice: str = "") -> None:
+        self.fact, self.where, self.why, self.advice = fact, where, why, advice
+        super().__init__(f"{fact} of {where}: {why}" + (f". {advice}" if advice else ""))
+
+
+class FactMissing(FactError):
+    """The fact was not collected. Absent is never the same as empty."""
+
+
+class FactBroken(FactError):
+    """The fact is present, but truncated, of another kind, or inconsistent."""
+
+
+class NotFound(K8snetError, LookupError):
+    """No pod, Service or node of that name."""
+
+
+class Refused(K8snetError):
+    """What was asked cannot be done on this source; the message says what can."""
+
+
+class AgentError(K8snetError):
+    """The agent on a node did not start, died, answered too slowly or with too much."""

@@ -1,0 +1,75 @@
+"""Text and html for people: escaping, canonical tables, evidence. Standard library only.
+
+Everything that comes from a cluster is hostile text. Html goes through :func:`escape`; text through
+:func:`printable`, which shows control characters instead of obeying them.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .facts import Evidence
+
+__all__ = ["bundle", "escape", "evidence_html", "evidence_text", "html_table", "printable", "text_table"]
+
+
+def printable(value: object, *, keep: str = "") -> str:
+    r"""The text of a value with control and bidirectional-override characters shown as ``\xNN`` or ``\uNNNN``."""
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char in keep or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else (f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}")
+        for char in text
+    )
+
+
+def escape(value: object) -> str:
+    """The text of a value, made safe for html content and quoted attributes; line breaks and tabs stay."""
+    return html.escape(printable(value, keep="\n\t"), quote=True)
+
+
+def _cell(value: Any, missing: str) -> str:
+    if value is None or value is NotImplemented or value != value:  # NaN is the one value that differs from itself
+        return missing
+    if isinstance(value, (list, tuple)):
+        return ",".join(printable(part) for part in value) or missing
+    return printable(value)
+
+
+def text_table(rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: str = "<none>") -> str:
+    """Columns padded as ``kubectl get`` pads them; one line a row, no trailing blanks."""
+    lines = [[printable(head) for head in headings], *([_cell(value, missing) for value in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def html_table(rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: str = "<none>", caption: str = "") -> str:
+    """A plain html table without styles of its own: it takes the reader's theme, also where style is stripped."""
+    head = "".join(f'<th scope="col" align="left">{escape(h)}</th>' for h in headings)
+    body = "".join(
+        "<tr>" + "".join(f'<td align="left">{escape(_cell(v, missing))}</td>' for v in row) + "</tr>" for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def evidence_text(items: Iterable[Evidence]) -> str:
+    """Evidence as text: where, the command, the deciding lines, what they say."""
+    return "\n".join(printable(item, keep="\n") for item in items)
+
+
+def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -> str:
+    """Evidence as html that a reader opens: works in JupyterLab and on static renderers."""
+    text = evidence_text(items)
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>" if text else ""
+
+
+def bundle(text: str, html_text: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A Jupyter mime bundle: canonical text for comparison, html for readers, ``extra`` for live views."""
+    return {"text/plain": text, "text/html": html_text, **(extra or {})}
