@@ -19,7 +19,7 @@ check: setup ## Only ruff, mypy and the import contract
 	@$(PYTHON_IN_VENV) -m ruff check .
 	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
-	@$(PYTHON_IN_VENV) -m importlinter.cli lint --config pyproject.toml
+	@.venv/bin/lint-imports --no-logo
 
 setup: ## Make or renew .venv from requirements.lock (PYTHON=... chooses the Python)
 	@./tools/setup.sh

@@ -56,7 +56,7 @@ def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001
 
 def __getattr__(name: str) -> Any:
     if name in _SHOWN:
-        from . import show  # noqa: PLC0415 - lazy on purpose
+        from . import show
 
         return getattr(show, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

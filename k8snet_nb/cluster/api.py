@@ -22,9 +22,11 @@ T = TypeVar("T")
 
 
 class _Objects(Mapping[str, T]):
-    """Objects of one resource by key, each parsed when it is asked for: one broken object breaks only its own answers."""
+    """Objects of one resource by key, parsed one by one when asked for: a broken object breaks only its own answers."""
 
-    def __init__(self, items: Iterable[dict[str, Any]], parse: Callable[[Mapping[str, Any]], T], namespaced: bool) -> None:
+    def __init__(
+        self, items: Iterable[dict[str, Any]], parse: Callable[[Mapping[str, Any]], T], namespaced: bool
+    ) -> None:
         self._raw = {_key(item["metadata"], namespaced): item for item in items}
         self._parse = parse
         self._parsed: dict[str, T] = {}
@@ -109,7 +111,9 @@ class Api:
     @cached_property
     def service_ranges(self) -> tuple[str, ...]:
         """Prefixes from which cluster IPs are allotted (ServiceCIDR, KEP-1880)."""
-        return tuple(str(cidr) for item in self.items("servicecidrs") for cidr in (item.get("spec") or {}).get("cidrs") or ())
+        return tuple(
+            str(cidr) for item in self.items("servicecidrs") for cidr in (item.get("spec") or {}).get("cidrs") or ()
+        )
 
 
 def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,7 +121,7 @@ def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def pick(objects: Mapping[str, T], key: str, what: str) -> T:
-    """The object of that key (``name`` alone is looked for in the namespace ``default``). Raises NotFound with the nearest."""
+    """The object of that key (``name`` alone: in the namespace ``default``). Raises NotFound with the nearest keys."""
     full = key if key in objects or "/" in key else f"default/{key}"
     if full in objects:
         return objects[full]

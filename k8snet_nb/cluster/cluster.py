@@ -129,9 +129,15 @@ class Cluster(Shown):
             return NodeFacts(node.name, None, None, None, {}, {}, (why,))
         pod_links: dict[str, tuple[Link, ...]] = {}
         for pod in self.api.pods.values():
-            if pod.node == node.name and not pod.host_network and self.source.has(FactRef("addr.json", node.name, pod.key)):
+            if (
+                pod.node == node.name
+                and not pod.host_network
+                and self.source.has(FactRef("addr.json", node.name, pod.key))
+            ):
                 pod_links[pod.key] = self.pod_links(pod.key, node.name)
-        commands = {fact: self.source.command(FactRef(fact, node.name)) for fact in ("addr.json", "route.json", "conntrack.txt")}
+        commands = {
+            fact: self.source.command(FactRef(fact, node.name)) for fact in ("addr.json", "route.json", "conntrack.txt")
+        }
         commands["pod addr.json"] = self.source.command(FactRef("addr.json", node.name, "any/pod"))
         links = routes = flows = None
         try:

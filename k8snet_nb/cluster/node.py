@@ -33,7 +33,7 @@ class Node(Shown):
 
     @property
     def status(self) -> str:
-        """kubectl's STATUS word."""
+        """Kubectl's STATUS word."""
         return self.value.status
 
     @property
@@ -55,7 +55,9 @@ class Node(Shown):
         source = self._cluster.source
         refs = [FactRef(fact.file, self.name) for fact in FACTS.values() if fact.node]
         rows = [(r.fact, source.has(r), source.command(r), source.trouble(r)) for r in refs]
-        return pd.DataFrame(rows, columns=["fact", "present", "command", "trouble"], dtype=object).astype({"present": bool})
+        return pd.DataFrame(rows, columns=["fact", "present", "command", "trouble"], dtype=object).astype(
+            {"present": bool}
+        )
 
     def links(self) -> tuple[Link, ...]:
         """Its interfaces, as values, in the order of their index. Raises FactMissing or FactBroken."""
@@ -85,16 +87,29 @@ class Node(Shown):
             if not pod.host_network and not pod.finished and pod.node:
                 (local if pod.node == self.name else remote).update(dict.fromkeys(pod.ips, pod.key))
         nodes = {ip: node.name for node in self._cluster.api.nodes.values() for ip in node.ips()}
-        commands = {fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")}
+        commands = {
+            fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")
+        }
         return node_network(self.name, links, routes, local, remote, nodes, commands)
 
     def report(self) -> Report:
         """What the API says of it, as ``kubectl get node -o wide`` does."""
         value = self.value
         headings = ("NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "KERNEL-VERSION", "CONTAINER-RUNTIME")
-        row = (value.name, value.status, value.roles, value.version or None, value.ips("InternalIP"), value.kernel or None)
+        row = (
+            value.name,
+            value.status,
+            value.roles,
+            value.version or None,
+            value.ips("InternalIP"),
+            value.kernel or None,
+        )
         ref = FactRef("node.json", self.name)
-        note = "Its kernel's facts can be read" if self.has_facts else f"No facts of its kernel: {self._cluster.source.trouble(ref)}"
+        note = (
+            "Its kernel's facts can be read"
+            if self.has_facts
+            else f"No facts of its kernel: {self._cluster.source.trouble(ref)}"
+        )
         evidence = Evidence(FactRef("nodes"), f"kubectl get node {value.name} -o wide", ())
         return Report("", headings, ((*row, value.runtime or None),), (note,), (evidence,))
 

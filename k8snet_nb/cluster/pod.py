@@ -67,7 +67,7 @@ class Pod(Shown):
 
     @property
     def status(self) -> str:
-        """kubectl's STATUS word."""
+        """Kubectl's STATUS word."""
         return self.value.status
 
     @property
@@ -83,7 +83,9 @@ class Pod(Shown):
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""
         api = self._cluster.api
-        return services_frame((api.services[key] for key in self.service_keys() if key in api.services), self._cluster.now)
+        return services_frame(
+            (api.services[key] for key in self.service_keys() if key in api.services), self._cluster.now
+        )
 
     def service_keys(self) -> tuple[str, ...]:
         """The same as ``namespace/name``."""
@@ -100,7 +102,8 @@ class Pod(Shown):
         if value.host_network:
             notes.append("On the host network: it has its node's network namespace, and so its node's address")
         command = f"kubectl get pod --namespace {value.namespace} {value.name} -o wide"
-        line = f"{value.key}: status.podIPs {', '.join(value.ips) or '<none>'}, spec.nodeName {value.node or '<none>'}, uid {value.uid}"
+        ips, node = ", ".join(value.ips) or "<none>", value.node or "<none>"
+        line = f"{value.key}: status.podIPs {ips}, spec.nodeName {node}, uid {value.uid}"
         return Report("", headings, (row,), tuple(notes), (Evidence(FactRef("pods"), command, (line,)),))
 
     def __eq__(self, other: object) -> bool:

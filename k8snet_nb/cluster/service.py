@@ -84,10 +84,14 @@ class Service(Shown):
         rows = tuple((e.address, e.port, e.protocol, e.port_name or None, e.state, e.pod, e.node) for e in endpoints)
         kind = "headless" if value.headless else value.type
         ports = ", ".join(map(str, value.ports)) or "no ports"
-        title = f"{value.key}: {kind}, cluster IP {value.cluster_ip or '<none>'}, external {value.external_ip or '<none>'}, {ports}"
+        addresses = f"cluster IP {value.cluster_ip or '<none>'}, external {value.external_ip or '<none>'}"
+        title = f"{value.key}: {kind}, {addresses}, {ports}"
         slices = sorted({e.slice for e in endpoints})
-        command = f"kubectl get endpointslices --namespace {value.namespace} --selector kubernetes.io/service-name={value.name}"
-        lines = tuple(f"{name}: {', '.join(dict.fromkeys(e.address for e in endpoints if e.slice == name))}" for name in slices)
+        selector = f"--selector kubernetes.io/service-name={value.name}"
+        command = f"kubectl get endpointslices --namespace {value.namespace} {selector}"
+        lines = tuple(
+            f"{name}: {', '.join(dict.fromkeys(e.address for e in endpoints if e.slice == name))}" for name in slices
+        )
         evidence = Evidence(FactRef("endpointslices"), command, lines or ("No resources found",))
         headings = ("ADDRESS", "PORT", "PROTOCOL", "NAME", "STATE", "POD", "NODE") if rows else ()
         return Report(title, headings, rows, self._notes(), (evidence,))
@@ -95,12 +99,14 @@ class Service(Shown):
     def _notes(self) -> tuple[str, ...]:
         value = self.value
         if value.type == "ExternalName":
-            return (f"An ExternalName Service is a DNS alias (CNAME) of {value.external_name}: no address, no endpoints, no rules",)
+            return (f"An ExternalName Service is a DNS alias (CNAME) of {value.external_name}: no address, no rules",)
         notes = []
         if value.headless:
             notes.append("Headless: no cluster IP; DNS answers with the addresses of its endpoints")
         if not value.selector:
-            notes.append("No selector: its EndpointSlices are written by something other than the EndpointSlice controller")
+            notes.append(
+                "No selector: its EndpointSlices are written by something other than the EndpointSlice controller"
+            )
         if not self.endpoint_values:
             notes.append("No endpoints: connections to it are refused")
         return tuple(notes)

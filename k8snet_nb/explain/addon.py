@@ -60,7 +60,9 @@ def node_network(
     between = _agree((kind for kind, _ in far), "no other pods")
     says = (*_near_words(attachment, bridges, len(near)), *_far_words(between, len(far)))
     ref = FactRef("route.json", node)
-    through = [by_name[r.dev].line() for r in (*(r for _, _, r in near), *(r for _, r in far)) if r and r.dev in by_name]
+    through = [
+        by_name[r.dev].line() for r in (*(r for _, _, r in near), *(r for _, r in far)) if r and r.dev in by_name
+    ]
     evidence = (
         *_quoted(ref, commands["route.json"], [r.line() for _, _, r in near if r], says[0]),
         *_quoted(ref, commands["route.json"], [r.line() for _, r in far if r], says[1]),
@@ -80,7 +82,9 @@ def _attachment(ip: str, routes: Sequence[Route], links: Mapping[str, Link]) -> 
     return ("point-to-point" if alone else "other"), None, route
 
 
-def _path(ip: str, routes: Sequence[Route], links: Mapping[str, Link], nodes: Mapping[str, str]) -> tuple[str, Route | None]:
+def _path(
+    ip: str, routes: Sequence[Route], links: Mapping[str, Link], nodes: Mapping[str, str]
+) -> tuple[str, Route | None]:
     route = route_to(ip, routes)
     if route is None or route.dev is None or route.dev not in links:
         return "unknown", route

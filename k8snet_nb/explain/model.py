@@ -24,7 +24,7 @@ __all__ = ["NodeFacts", "Rule", "check_model"]
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What is known of one node's kernel. None: not collected, and ``missing`` says why. ``flows``: conntrack columns."""
+    """What is known of one node's kernel. None: not collected, see ``missing``. ``flows``: conntrack columns."""
 
     node: str
     links: Sequence[Link] | None
@@ -49,7 +49,9 @@ class Rule(Shown):
     def report(self) -> Report:
         """The verdict, what it rests on, exceptions and what was not looked at."""
         notes = (*self.exceptions, *(f"Not looked at: {why}" for why in self.unknown))
-        return Report("", ("RULE", "VERDICT", "CHECKED"), ((self.rule, self.verdict, self.checked),), notes, self.evidence)
+        return Report(
+            "", ("RULE", "VERDICT", "CHECKED"), ((self.rule, self.verdict, self.checked),), notes, self.evidence
+        )
 
 
 @dataclass
@@ -81,8 +83,12 @@ def _unique(alive: Sequence[PodValue], own: Sequence[PodValue], node_ips: Mappin
         for ip in pod.ips:
             holders.setdefault(ip, []).append(pod.key)
     twice = [f"{ip} is held by {' and '.join(names)}" for ip, names in sorted(holders.items()) if len(names) > 1]
-    twice += [f"{ip} is pod {names[0]}'s and node {node_ips[ip]}'s" for ip, names in sorted(holders.items()) if ip in node_ips]
-    guests = [f"{pod.key} is on the host network and has its node's address {pod.ips[0]}" for pod in alive if pod.host_network]
+    twice += [
+        f"{ip} is pod {names[0]}'s and node {node_ips[ip]}'s" for ip, names in sorted(holders.items()) if ip in node_ips
+    ]
+    guests = [
+        f"{pod.key} is on the host network and has its node's address {pod.ips[0]}" for pod in alive if pod.host_network
+    ]
     lines = tuple(f"{pod.namespace}  {pod.name}  {', '.join(pod.ips)}  {pod.node}" for pod in own[:20])
     more = (f"... and {len(own) - 20} more",) if len(own) > 20 else ()
     says = "; ".join(twice) or f"{len(holders)} addresses, each listed once"
@@ -103,11 +109,15 @@ def _same_inside(own: Sequence[PodValue], nodes: Sequence[NodeFacts], missing: t
         found.checked += 1
         differ = [ip for ip in pod.ips if ip not in inside]
         if differ:
-            found.against.append(f"{pod.key}: the API says {', '.join(differ)}, its own interfaces say {', '.join(sorted(inside))}")
+            found.against.append(
+                f"{pod.key}: the API says {', '.join(differ)}, its own interfaces say {', '.join(sorted(inside))}"
+            )
         if len(found.evidence) < 3 or differ:
             ref = FactRef("addr.json", node.node, pod.key)
             lines = tuple(link.line() for link in links if link.link_type != "loopback")
-            found.evidence.append(Evidence(ref, node.commands["pod addr.json"], lines, f"the API says {', '.join(pod.ips)}"))
+            found.evidence.append(
+                Evidence(ref, node.commands["pod addr.json"], lines, f"the API says {', '.join(pod.ips)}")
+            )
     left = tuple(f"the interfaces of {pod.key}" for pod in own if pod.key not in seen)
     return Rule(
         "A pod sees itself under the address that others see",
@@ -183,7 +193,11 @@ def _routes_lead(addresses: Mapping[str, PodValue], nodes: Sequence[NodeFacts], 
         unique = list(dict.fromkeys(lines))
         ref = FactRef("route.json", node.node)
         shown = tuple(unique[:4]) + ((f"... and {len(unique) - 4} more",) if len(unique) > 4 else ())
-        found.evidence.append(Evidence(ref, node.commands["route.json"], shown, f"{len(lines)} of {len(addresses)} pod addresses have a route"))
+        found.evidence.append(
+            Evidence(
+                ref, node.commands["route.json"], shown, f"{len(lines)} of {len(addresses)} pod addresses have a route"
+            )
+        )
     return count
 
 
@@ -191,9 +205,8 @@ def _judge_flows(flows: pd.DataFrame, node: NodeFacts, found: _Finding, between:
     """A connection that was not translated has a reply tuple that mirrors the original one."""
     bad = flows[(flows.reply_src != flows.orig_dst) | (flows.reply_dst != flows.orig_src)]
     for flow in bad.head(5).itertuples():
-        found.against.append(
-            f"{node.node}: {flow.orig_src} -> {flow.orig_dst} is answered by {flow.reply_src} to {flow.reply_dst}: translated"
-        )
+        answer = f"is answered by {flow.reply_src} to {flow.reply_dst}: translated"
+        found.against.append(f"{node.node}: {flow.orig_src} -> {flow.orig_dst} {answer}")
     if len(flows):
         says = f"{len(flows)} {between}, {len(bad)} translated: " + (
             "the reply tuple is not the original's mirror" if len(bad) else "each reply tuple is the original's mirror"
@@ -210,4 +223,5 @@ def _line(flow: Any) -> str:
         return "" if pd.isna(source) else f" sport={source} dport={target}"
 
     original = f"src={flow.orig_src} dst={flow.orig_dst}{ports(flow.orig_sport, flow.orig_dport)}"
-    return f"{flow.protocol} {original} src={flow.reply_src} dst={flow.reply_dst}{ports(flow.reply_sport, flow.reply_dport)}"
+    reply = f"src={flow.reply_src} dst={flow.reply_dst}{ports(flow.reply_sport, flow.reply_dport)}"
+    return f"{flow.protocol} {original} {reply}"

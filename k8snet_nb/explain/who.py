@@ -159,5 +159,3 @@ def _ranges(look: Directory) -> tuple[str, ...]:
         return look.service_ranges()
     except FactMissing:  # clusters before ServiceCIDR (1.33) have no such list
         return ()
-
-

@@ -58,12 +58,16 @@ class Link:
         at = f"@if{self.peer_ifindex}" if self.peer_ifindex is not None and self.peer_nsid is not None else ""
         nsid = f" link-netnsid {self.peer_nsid}" if self.peer_nsid is not None else ""
         master = f" master {self.master}" if self.master else ""
-        return f"{self.ifindex}: {self.name}{at} {self.kind or self.link_type}{master}{nsid} " + " ".join(map(str, self.addresses))
+        return f"{self.ifindex}: {self.name}{at} {self.kind or self.link_type}{master}{nsid} " + " ".join(
+            map(str, self.addresses)
+        )
 
 
 def parse_links(content: bytes, ref: FactRef) -> tuple[Link, ...]:
     """Interfaces of one namespace, in the order of their index. Raises FactBroken naming the bad item."""
-    return tuple(sorted((_link(item, n, ref) for n, item in enumerate(json_list(content, ref))), key=lambda k: k.ifindex))
+    return tuple(
+        sorted((_link(item, n, ref) for n, item in enumerate(json_list(content, ref))), key=lambda k: k.ifindex)
+    )
 
 
 def _link(item: dict[str, Any], number: int, ref: FactRef) -> Link:
@@ -92,7 +96,9 @@ def _link(item: dict[str, Any], number: int, ref: FactRef) -> Link:
 
 def _address(item: dict[str, Any]) -> Address:
     family = 6 if item.get("family") == "inet6" else 4
-    return Address(family, str(ipaddress.ip_address(item["local"])), int(item["prefixlen"]), str(item.get("scope", "global")))
+    return Address(
+        family, str(ipaddress.ip_address(item["local"])), int(item["prefixlen"]), str(item.get("scope", "global"))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +124,7 @@ class Route:
         exact = self.network.prefixlen == self.network.max_prefixlen
         dst = "default" if default else str(self.network.network_address if exact else self.network)
         kind = "" if self.type == "unicast" else f"{self.type} "
-        paths = "".join(
-            (f" via {via}" if via else "") + (f" dev {dev}" if dev else "") for via, dev in self.hops
-        )
+        paths = "".join((f" via {via}" if via else "") + (f" dev {dev}" if dev else "") for via, dev in self.hops)
         source = f" src {self.source}" if self.source else ""
         return f"{kind}{dst}{paths}{source}"
 
@@ -137,7 +141,9 @@ def _route(item: dict[str, Any], number: int, ref: FactRef) -> Route:
         if dst == "default":
             six = ref.fact == "route6.json" or ":" in str(via or item.get("prefsrc") or "")
             dst = "::/0" if six else "0.0.0.0/0"
-        hops = tuple((h.get("gateway") or (h.get("via") or {}).get("host"), h.get("dev")) for h in item.get("nexthops") or ())
+        hops = tuple(
+            (h.get("gateway") or (h.get("via") or {}).get("host"), h.get("dev")) for h in item.get("nexthops") or ()
+        )
         hops = hops or ((via, item.get("dev")),)
         return Route(
             type=str(item.get("type", "unicast")),

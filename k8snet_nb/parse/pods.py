@@ -57,13 +57,7 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
     """A Pod of the API. Raises FactBroken when it lacks what every pod of an API server has (spec, status)."""
     meta = item["metadata"]
     namespace, name = str(meta.get("namespace", "default")), str(meta["name"])
-    spec, status = item.get("spec"), item.get("status")
-    for part, value in (("spec", spec), ("status", status)):
-        if not isinstance(value, dict):
-            raise FactBroken(
-                "pods.json", f"pod {namespace}/{name}", f"has no {part}", "An API server always sends it: record it again."
-            )
-    assert isinstance(spec, dict) and isinstance(status, dict)
+    spec, status = (_part(item, name, f"pod {namespace}/{meta['name']}") for name in ("spec", "status"))
     containers, restarts, word = _containers(meta, spec, status)
     owners = meta.get("ownerReferences") or ()
     owner = next((f"{o.get('kind')}/{o.get('name')}" for o in owners if o.get("controller")), None)
@@ -88,6 +82,13 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
         dns_policy=str(spec.get("dnsPolicy") or "ClusterFirst"),
         raw=item,
     )
+
+
+def _part(item: Mapping[str, Any], part: str, where: str) -> dict[str, Any]:
+    value = item.get(part)
+    if not isinstance(value, dict):
+        raise FactBroken("pods.json", where, f"has no {part}", "An API server always sends it: record it again.")
+    return value
 
 
 def _ips(status: Mapping[str, Any], field: str) -> tuple[str, ...]:
@@ -130,9 +131,7 @@ def _containers(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mappin
     return f"{ready}/{total}", restarts, word
 
 
-def _init_word(
-    status: Mapping[str, Any], inits: Mapping[str, Any], sidecars: set[str]
-) -> tuple[int, int, str | None]:
+def _init_word(status: Mapping[str, Any], inits: Mapping[str, Any], sidecars: set[str]) -> tuple[int, int, str | None]:
     """Ready sidecars, restarts, and the word for the first init container that is not done (None when all are)."""
     ready = restarts = 0
     for number, container in enumerate(status.get("initContainerStatuses") or ()):

@@ -103,7 +103,9 @@ def parse_service(item: Mapping[str, Any]) -> ServiceValue:
         cluster_ips=addresses,
         families=families or tuple(dict.fromkeys(6 if ":" in ip else 4 for ip in addresses)),
         external_ips=tuple(canonical_ip(ip) for ip in spec.get("externalIPs") or ()),
-        load_balancer=tuple(canonical_ip(i.get("ip") or i.get("hostname")) for i in ingress if i.get("ip") or i.get("hostname")),
+        load_balancer=tuple(
+            canonical_ip(i.get("ip") or i.get("hostname")) for i in ingress if i.get("ip") or i.get("hostname")
+        ),
         external_name=spec.get("externalName"),
         ports=tuple(_port(port, f"Service {namespace}/{name}") for port in spec.get("ports") or ()),
         selector=mapping(spec.get("selector")),
@@ -130,7 +132,9 @@ def _port(port: Any, where: str) -> ServicePort:
             node_port=int(port["nodePort"]) if port.get("nodePort") else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FactBroken("services.json", where, f"has a port that cannot be read ({port!r:.80})", "Record it again.") from error
+        raise FactBroken(
+            "services.json", where, f"has a port that cannot be read ({port!r:.80})", "Record it again."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +190,14 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
     endpoints, ports = item.get("endpoints") or (), item.get("ports") or ()
     try:
         # A slice without ports has endpoints all the same: a headless Service of any port (port None).
-        known = [(p.get("port"), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports] or [(None, "", "TCP")]
+        known = [(p.get("port"), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports] or [
+            (None, "", "TCP")
+        ]
         values = tuple(_endpoints(endpoints, known, namespace, name))
     except (AttributeError, TypeError) as error:
-        raise FactBroken("endpointslices.json", f"EndpointSlice {namespace}/{name}", f"cannot be read ({error})") from error
+        raise FactBroken(
+            "endpointslices.json", f"EndpointSlice {namespace}/{name}", f"cannot be read ({error})"
+        ) from error
     return Slice(
         namespace=namespace,
         name=name,

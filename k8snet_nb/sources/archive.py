@@ -30,7 +30,9 @@ def safe_parts(name: str) -> tuple[str, ...]:
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
     if path.is_absolute() or drive or "\\" in name or "\x00" in name or ".." in path.parts:
-        raise UnsafeRecording(f"the recording names {printable(name)!r}, a path outside of itself; do not trust this file")
+        raise UnsafeRecording(
+            f"the recording names {printable(name)!r}, a path outside of itself; do not trust this file"
+        )
     return tuple(part for part in path.parts if part != ".")
 
 
@@ -67,7 +69,9 @@ def _tar_members(path: Path, max_bytes: int) -> dict[str, bytes]:
             if member.isdir():
                 continue
             if not member.isreg():
-                raise UnsafeRecording(f"{path}: {printable(member.name)!r} is a link or a device; a recording has only files")
+                raise UnsafeRecording(
+                    f"{path}: {printable(member.name)!r} is a link or a device; a recording has only files"
+                )
             content = tar.extractfile(member)
             if content is None:  # cannot be for a regular file; tarfile's type says it may
                 continue
@@ -87,7 +91,9 @@ def _zip_members(path: Path, max_bytes: int) -> dict[str, bytes]:
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
-                raise UnsafeRecording(f"{path}: {printable(info.filename)!r} is a link or a device; a recording has only files")
+                raise UnsafeRecording(
+                    f"{path}: {printable(info.filename)!r} is a link or a device; a recording has only files"
+                )
             with archive.open(info) as content:
                 files[name] = _take(content, left, path, max_bytes)
             left -= len(files[name])

@@ -65,7 +65,7 @@ class _Archive:
 
 
 def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> RecordedSource:
-    """Open a recording: a folder, ``.tar.gz``, ``.tar.xz`` or ``.zip``. ``max_bytes`` bounds what an archive unpacks to.
+    """Open a recording: a folder, ``.tar.gz``, ``.tar.xz`` or ``.zip``; ``max_bytes`` bounds what an archive holds.
 
     Raises NotARecording, UnknownFormat or UnsafeRecording; each names the path and what to do.
     """
