@@ -116,7 +116,7 @@ def nbval(folder: Path, source: Path | None, *arguments: str) -> subprocess.Comp
     if source is not None:
         environment["K8SNET_SOURCE"] = str(source)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *STRICT, *arguments, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *STRICT, *arguments, str(folder)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -124,7 +124,7 @@ def nbval(folder: Path, source: Path | None, *arguments: str) -> subprocess.Comp
 def test_every_notebook_and_every_cell_is_collected(tmp_path: Path) -> None:
     for path in lessons():
         shutil.copy(path, tmp_path)
-    listed = nbval(tmp_path, None, "--collect-only").stdout
+    listed = nbval(tmp_path, None, "--collect-only", "-q").stdout
     for path in lessons():
         collected = re.findall(rf"{re.escape(path.name)}::Cell \d+", listed)
         assert len(collected) == len(code_cells(path)), path.name

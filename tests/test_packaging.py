@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import k8snet_nb
 
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"python-kubernetes": "kubernetes"}
@@ -72,6 +75,10 @@ def test_the_conda_environment_is_pinned_to_a_minor_python_that_the_package_allo
     assert Requirement(f"python{project['requires-python']}").specifier.contains(version)
     assert environment["name"] == project["name"]
     assert environment["channels"][0] == "conda-forge"
+
+
+def test_the_package_says_the_version_that_it_has(project: dict[str, Any]) -> None:
+    assert k8snet_nb.__version__ == project["version"] == importlib.metadata.version("k8snet_nb")
 
 
 def test_no_folder_hides_the_environment_from_binder() -> None:
