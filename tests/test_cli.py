@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_in_a_checkout_the_lessons_open_where_they_are(capsys: pytest.CaptureFix
     assert "--no-browser" in told.out
     assert "--LabApp.news_url=None" in told.out
     assert not told.err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
+@pytest.mark.parametrize(("user", "flags"), [(0, 1), (1000, 0)])
+def test_jupyter_starts_for_root_too(user: int, flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert cli.lab_command(Path("/lessons"), cli.FIRST).count("--allow-root") == flags
 
 
 def test_arguments_after_the_dashes_go_to_jupyter(capsys: pytest.CaptureFixture[str]) -> None:

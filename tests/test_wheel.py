@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,6 +93,15 @@ def test_its_metadata_names_the_command_and_the_linux_only_dependency(wheel: Pat
     assert "k8snet = k8snet_nb.cli:main" in texts["entry_points.txt"]
     (line,) = [line for line in texts["METADATA"].splitlines() if line.startswith("Requires-Dist: pyroute2")]
     assert "sys_platform" in line
+
+
+def test_it_tells_jupyterlab_to_ask_nobody_for_news(wheel: Path) -> None:
+    name = "share/jupyter/lab/settings/overrides.d/k8snet_nb.json"
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = [entry for entry in archive.namelist() if entry.endswith(f".data/data/{name}")]
+        settings = json.loads(archive.read(member))["@jupyterlab/apputils-extension:notification"]
+    assert settings == {"checkForUpdates": False, "fetchNews": "false"}
+    assert Path(sys.prefix, name).is_file(), "the editable installation brings it too: make setup"
 
 
 def test_the_source_distribution_holds_what_a_build_needs(tmp_path: Path) -> None:
