@@ -6,9 +6,10 @@ spelled out is lost; elements are indexed by key, so a look-up costs the same wi
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +23,6 @@ _AGAIN = "Collect it again with: nft -j list ruleset"
 _IPTABLES_TABLES = frozenset(("filter", "nat", "mangle", "raw", "security"))
 _IPTABLES_CHAINS = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 _PROTOCOL_NUMBERS = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
-_PLAIN = frozenset((str, int, bool))
 
 
 class Rule(NamedTuple):
@@ -69,8 +69,9 @@ class Chain:
 class NftSet:
     """A named set or map, or an anonymous one in a rule (``name`` empty).
 
-    ``exact`` finds an element by its key; ``ranged`` are the elements that hold a prefix, a range or ``*``. Timeouts
-    in seconds. ``raw`` is nft's own entry.
+    ``exact``: nft's own entry by key; ``ranged``: the entries that hold a prefix, a range or ``*``; :meth:`get` and
+    :meth:`elements` give them as values. ``by_rest``, in a set that begins with an address: which first parts go with
+    the other parts of a key, for clients of unknown address. Timeouts in seconds. ``raw`` is nft's own entry.
     """
 
     family: str
@@ -80,14 +81,24 @@ class NftSet:
     types: tuple[Any, ...] = ()
     timeout: float | None = None
     comment: str = ""
-    exact: dict[tuple[Any, ...], Element] = field(default_factory=dict)
-    ranged: list[Element] = field(default_factory=list)
+    exact: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    ranged: list[Any] = field(default_factory=list)
+    by_rest: dict[tuple[Any, ...], list[Any]] = field(default_factory=dict, repr=False)
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def elements(self) -> Iterator[Element]:
         """All elements, exact ones first."""
-        yield from self.exact.values()
-        yield from self.ranged
+        for raw in (*self.exact.values(), *self.ranged):
+            yield _element(raw, self.is_map)
+
+    def ranged_elements(self) -> Iterator[Element]:
+        """The elements that hold a prefix, a range or ``*``."""
+        return (_element(raw, self.is_map) for raw in self.ranged)
+
+    def get(self, key: tuple[Any, ...]) -> Element | None:
+        """The element of exactly that key (not one whose range covers it), or None."""
+        raw = self.exact.get(key)
+        return None if raw is None else _element(raw, self.is_map)
 
 
 @dataclass(slots=True)
@@ -106,11 +117,15 @@ class Table:
 
 @dataclass(slots=True)
 class Ruleset:
-    """A node's whole nftables ruleset. ``version``: of the nft that listed it; ``tables`` by (family, name)."""
+    """A node's whole nftables ruleset. ``version``: of the nft that listed it; ``tables`` by (family, name).
+
+    ``memo`` keeps what readers work out once for the whole ruleset.
+    """
 
     version: str
     tables: dict[tuple[str, str], Table] = field(default_factory=dict)
     hooks: dict[tuple[str, str], tuple[Chain, ...]] = field(default_factory=dict, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def table(self, family: str, name: str) -> Table | None:
         """The table of that family and name, or None."""
@@ -130,7 +145,16 @@ def parse_nft(data: bytes | str, where: str = "this node") -> Ruleset:
     Raises :class:`FactBroken`, with the position, for text that is truncated, is not nft's JSON, has another schema
     version, or contradicts itself (a rule in a chain that is not listed).
     """
-    entries = _entries(data, where)
+    collecting = gc.isenabled()
+    gc.disable()  # hundreds of thousands of objects that all stay: looking for garbage among them doubles the time
+    try:
+        return _parse(_entries(data, where), where)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _parse(entries: list[Any], where: str) -> Ruleset:
     head = entries[0].get("metainfo") if entries and isinstance(entries[0], dict) else None
     if not isinstance(head, dict):
         raise FactBroken(FACT, where, 'this is JSON, but not nft\'s: "nftables" does not begin with "metainfo"', _AGAIN)
@@ -146,16 +170,6 @@ def parse_nft(data: bytes | str, where: str = "this node") -> Ruleset:
             raise FactBroken(FACT, where, f'entry {number} of "nftables" {why}: {_snippet(entry)}', _AGAIN) from None
     _finish(rules)
     return rules
-
-
-def _canonical_key(parts: Sequence[Any], types: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key of an element as look-ups spell it: protocol names for numbers, everything else as nft lists it."""
-    if "inet_proto" in types:
-        return tuple(
-            _PROTOCOL_NUMBERS.get(part, part) if type(part) is int and types[i : i + 1] == ("inet_proto",) else part
-            for i, part in enumerate(parts)
-        )
-    return tuple(parts)
 
 
 class _Inconsistent(ValueError):
@@ -257,25 +271,41 @@ def _set(body: dict[str, Any], is_map: bool) -> NftSet:
     made = NftSet(body["family"], body["table"], _word(body["name"]), is_map, types, body.get("timeout"))
     made.comment, made.raw = _word(body.get("comment", "")), body
     index_elements(made, body.get("elem", ()))
+    if not is_map and len(types) > 1 and types[0] in ("ipv4_addr", "ipv6_addr"):
+        for key in made.exact:
+            made.by_rest.setdefault(key[1:], []).append(key[0])
     return made
 
 
 def index_elements(target: NftSet, entries: Any) -> None:
     """Index nft's element entries (``[key, data]`` pairs in a map) into ``target``."""
-    exact, ranged, types, is_map = target.exact, target.ranged, target.types, target.is_map
-    numbered = "inet_proto" in types
+    exact, ranged, is_map = target.exact, target.ranged, target.is_map
+    protocol_at = target.types.index("inet_proto") if "inet_proto" in target.types else -1
     for raw in entries:
-        held, data = raw if is_map else (raw, None)
-        comment, expires = "", None
+        held, _ = raw if is_map else (raw, None)
         if type(held) is dict and "elem" in held:
-            inner = held["elem"]
-            comment, expires, held = _word(inner.get("comment", "")), inner.get("expires"), inner["val"]
-        parts = held["concat"] if type(held) is dict and "concat" in held else (held,)
-        element = Element(tuple(parts), data, comment, expires, raw)
-        if "*" in parts or not _PLAIN.issuperset(map(type, parts)):
-            ranged.append(element)
-        else:
-            exact[_canonical_key(parts, types) if numbered else element.key] = element
+            held = held["elem"]["val"]
+        key = tuple(held["concat"]) if type(held) is dict and "concat" in held else (held,)
+        try:
+            if protocol_at >= 0 and type(key[protocol_at]) is int:  # nft prints a number where it has no name list
+                number = _PROTOCOL_NUMBERS.get(key[protocol_at], key[protocol_at])
+                key = (*key[:protocol_at], number, *key[protocol_at + 1 :])
+            if "*" in key:
+                ranged.append(raw)
+            else:
+                exact[key] = raw
+        except TypeError:  # a prefix or a range is a dict, which has no hash
+            ranged.append(raw)
+
+
+def _element(raw: Any, is_map: bool) -> Element:
+    held, data = raw if is_map else (raw, None)
+    comment, expires = "", None
+    if type(held) is dict and "elem" in held:
+        inner = held["elem"]
+        comment, expires, held = str(inner.get("comment", "")), inner.get("expires"), inner["val"]
+    parts = held["concat"] if type(held) is dict and "concat" in held else [held]
+    return Element(tuple(parts), data, comment, expires, raw)
 
 
 def _finish(rules: Ruleset) -> None:
