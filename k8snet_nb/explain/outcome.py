@@ -37,7 +37,8 @@ class NodeView:
     """What an evaluator needs to know of the node beside its rules.
 
     ``local``: all its own addresses (text); ``primary``: its addresses in the API's list; ``pod_addresses``: those of
-    its pods; ``pod_networks``: prefixes of pod addresses (podCIDR or the routes' prefixes), for ``-s`` matches.
+    its pods; ``pod_networks``: prefixes of pod addresses (podCIDR or the routes' prefixes), for ``-s`` matches;
+    ``pod_interfaces``: interfaces by which pods' packets come in (their bridge, or their veth ends), for ``-i`` matches.
     """
 
     node: str
@@ -45,6 +46,7 @@ class NodeView:
     primary: frozenset[str] = frozenset()
     pod_addresses: frozenset[str] = frozenset()
     pod_networks: tuple[str, ...] = ()
+    pod_interfaces: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Outcome:
 
     ``source_ranges``: prefixes that alone may use this entry, empty when all may. ``unknown``: what could not be
     decided, in words, each naming the rule. ``partial``: the rules themselves were only partly readable.
+    ``masquerade``: of a packet that is not translated (action ``none``); of a translated one each choice says it.
     """
 
     action: Action
@@ -89,6 +92,7 @@ class Outcome:
     steps: tuple[Step, ...] = ()
     unknown: tuple[str, ...] = ()
     partial: bool = False
+    masquerade: bool | str | None = False
 
 
 def exact_share(printed: str) -> Fraction:

@@ -50,13 +50,13 @@ class Chain:
         """Its rules in order."""
         return (self._save.rule(number) for number in self.numbers)
 
-    def candidates(self, addresses: frozenset[str], port: int) -> Iterator[Rule]:
+    def candidates(self, addresses: frozenset[str], ports: frozenset[int]) -> Iterator[Rule]:
         """Its rules in order, without those that certainly want another destination address or port."""
         if len(self.numbers) <= LONG_CHAIN:
             return self.rules()
         self.index()
         assert self._index is not None
-        return (self._save.rule(number) for number in self._index.select(addresses, port))
+        return (self._save.rule(number) for number in self._index.select(addresses, ports))
 
     def index(self) -> None:
         """Sort the rules of a long chain by destination, once."""
@@ -87,8 +87,10 @@ class _Index:
             else:
                 self._always.append(number)
 
-    def select(self, addresses: frozenset[str], port: int) -> list[int]:
-        found = self._always + self._by_port.get(str(port), [])
+    def select(self, addresses: frozenset[str], ports: frozenset[int]) -> list[int]:
+        found = list(self._always)
+        for port in ports:
+            found += self._by_port.get(str(port), [])
         for address in addresses:
             found += self._by_address.get(address, [])
         return sorted(found)
