@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["BadRule", "Match", "Option", "Rule", "parse_rule", "quote", "split_words"]
 
@@ -37,8 +38,7 @@ class BadRule(ValueError):
     """The line is no rule; the message says why, without a line number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option with its values: ``! -s 10.244.0.0/16`` is name ``-s``, values ``("10.244.0.0/16",)``, negated."""
 
     name: str
@@ -51,8 +51,7 @@ class Option:
         return self.values[0] if self.values else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """One match: the module of ``-m`` and its options; module ``ip`` for ``-s -d -p -i -o -f``, which need no -m."""
 
     module: str
@@ -108,6 +107,10 @@ def split_words(text: str) -> list[tuple[str, bool]]:
     Raises BadRule when a quote stays open.
     """
     words: list[tuple[str, bool]] = []
+    if "\\" not in text and _apart(parts := text.split('"')):
+        for i, part in enumerate(parts):
+            words += [(part, True)] if i & 1 else [(word, False) for word in part.split()]
+        return words
     end = 0
     for found in _WORD.finditer(text):
         if text[end : found.start()].strip():
@@ -117,6 +120,12 @@ def split_words(text: str) -> list[tuple[str, bool]]:
     if text[end:].strip():
         raise BadRule("a quote is opened and never closed")
     return words
+
+
+def _apart(parts: list[str]) -> bool:
+    """Of a line cut at its quotes: every quoted part is a word of its own, and the last quote is closed."""
+    bare = parts[::2]
+    return len(parts) & 1 == 1 and all(p[:1] in " " for p in bare[1:]) and all(p[-1:] in " " for p in bare[:-1])
 
 
 def _unescape(quoted: re.Match[str]) -> str:
@@ -137,7 +146,7 @@ class _Words:
                 raise BadRule("it ends after `!`")
             return None
         name, quoted = self._words[self._at]
-        if quoted or not name.startswith("-"):
+        if quoted or name[:1] != "-":
             raise BadRule(f"`{name}` stands where an option was expected")
         self._at += 1
         name = _SHORT.get(name, name)
