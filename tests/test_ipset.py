@@ -124,7 +124,9 @@ def test_bad_saves_name_the_line(text: str, message: str) -> None:
         parse_ipset(text)
 
 
-@given(st.sets(st.tuples(st.ip_addresses(v=4).map(str), st.integers(0, 65535)), max_size=8), st.ip_addresses(v=4).map(str))
+@given(
+    st.sets(st.tuples(st.ip_addresses(v=4).map(str), st.integers(0, 65535)), max_size=8), st.ip_addresses(v=4).map(str)
+)
 def test_a_set_holds_what_was_added_and_nothing_else(members, other: str) -> None:  # type: ignore[no-untyped-def]
     text = CREATE + "".join(f"add A {address},tcp:{port}\n" for address, port in members)
     found = parse_ipset(text)["A"]

@@ -149,7 +149,10 @@ def test_a_table_without_virtual_servers() -> None:
 
 RULE = "-A -t 10.0.0.1:80 -s rr\n"
 BAD_RULES = {
-    "cut in a word": (RULE + "-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m -w 1\n-a -t 10.0.", "line 3: the last line has no end"),
+    "cut in a word": (
+        RULE + "-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m -w 1\n-a -t 10.0.",
+        "line 3: the last line has no end",
+    ),
     "cut between words": (RULE + "-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m\n", "line 2: .*without its forwarding"),
     "no value": (RULE + "-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m -w\n", "line 2: the line ends where the value of -w"),
     "garbage": (RULE + "\x00\x01 hello\n", "line 2: neither -A"),

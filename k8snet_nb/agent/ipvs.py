@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import os
 import socket
 import struct
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 __all__ = ["FACTS", "NotLoaded", "connections", "loaded", "rules", "stats", "table"]
 
@@ -40,8 +41,8 @@ class Dest(NamedTuple):
     weight: int
     active: int
     inactive: int
-    tunnel: Tuple[int, int, int]
-    counters: Tuple[int, ...]
+    tunnel: tuple[int, int, int]
+    counters: tuple[int, ...]
 
 
 class Service(NamedTuple):
@@ -57,16 +58,16 @@ class Service(NamedTuple):
     timeout: int
     netmask: int
     engine: str
-    counters: Tuple[int, ...]
-    dests: Tuple[Dest, ...]
+    counters: tuple[int, ...]
+    dests: tuple[Dest, ...]
 
 
 def loaded(proc_net: str = PROC_NET) -> bool:
     """Whether this kernel has IPVS in the present network namespace; asking loads nothing."""
-    return os.path.exists(os.path.join(proc_net, "ip_vs"))
+    return Path(proc_net, "ip_vs").exists()
 
 
-def dump(proc_net: str = PROC_NET) -> List[Service]:
+def dump(proc_net: str = PROC_NET) -> list[Service]:
     """All virtual servers in ipvsadm's order. Raises NotLoaded."""
     if not loaded(proc_net):
         raise NotLoaded("IPVS is not loaded: there is no /proc/net/ip_vs")
@@ -76,7 +77,7 @@ def dump(proc_net: str = PROC_NET) -> List[Service]:
 
     with IPVS() as netlink:
 
-        def ask(command: int, attributes: List[Tuple[str, Any]]) -> List[Any]:
+        def ask(command: int, attributes: list[tuple[str, Any]]) -> list[Any]:
             message = ipvsmsg()
             message["cmd"], message["version"], message["attrs"] = command, 1, attributes
             return list(netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST | NLM_F_DUMP))
@@ -92,18 +93,18 @@ def dump(proc_net: str = PROC_NET) -> List[Service]:
     return sorted(services, key=functools.cmp_to_key(_compare_services))
 
 
-def _key(service: Any) -> List[Tuple[str, Any]]:
+def _key(service: Any) -> list[tuple[str, Any]]:
     """What names a virtual server to the kernel: its mark, or protocol, address and port."""
     names = ["AF", "FWMARK"] if service.get_attr("IPVS_SVC_ATTR_FWMARK") else ["AF", "PROTOCOL", "ADDR", "PORT"]
     return [("IPVS_SVC_ATTR_" + name, service.get_attr("IPVS_SVC_ATTR_" + name)) for name in names]
 
 
-def _counters(record: Any, prefix: str) -> Tuple[int, ...]:
+def _counters(record: Any, prefix: str) -> tuple[int, ...]:
     found = record.get_attr(prefix + "STATS64") or record.get_attr(prefix + "STATS")
     return tuple(found.get_attr("IPVS_STATS_ATTR_" + name) or 0 for name in COUNTERS) if found else (0,) * len(COUNTERS)
 
 
-def _service(record: Any, dests: List[Dest]) -> Service:
+def _service(record: Any, dests: list[Dest]) -> Service:
     def of(name: str, default: Any = 0) -> Any:
         value = record.get_attr("IPVS_SVC_ATTR_" + name)
         return default if value is None else value
@@ -169,10 +170,10 @@ def _compare_dests(one: Dest, other: Dest) -> int:
 
 
 def _endpoint(address: str, port: int) -> str:
-    return "[{}]:{}".format(address, port) if ":" in address else "{}:{}".format(address, port)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _mask(service: Service) -> Optional[str]:
+def _mask(service: Service) -> str | None:
     """The persistence mask, None when all of the client's address counts."""
     if service.family == 6:
         return None if service.netmask == 128 else str(service.netmask)
@@ -188,13 +189,13 @@ def _flags(service: Service) -> str:
 def _rule_name(service: Service) -> str:
     if service.fwmark:
         return "-f {}{}".format(service.fwmark, " -6" if service.family == 6 else "")
-    return "{} {}".format(PROTOCOLS[service.protocol][0], _endpoint(service.address, service.port))
+    return f"{PROTOCOLS[service.protocol][0]} {_endpoint(service.address, service.port)}"
 
 
 def _row_name(service: Service) -> str:
     if service.fwmark:
         return "FWM  {}{}".format(service.fwmark, " IPv6" if service.family == 6 else "")
-    return "{:<4} {}".format(PROTOCOLS[service.protocol][1], _endpoint(service.address, service.port))
+    return f"{PROTOCOLS[service.protocol][1]:<4} {_endpoint(service.address, service.port)}"
 
 
 def _rule_tunnel(dest: Dest) -> str:
@@ -209,11 +210,11 @@ def _rule_tunnel(dest: Dest) -> str:
     return " ".join(words)
 
 
-def _rule_lines(service: Service) -> List[str]:
+def _rule_lines(service: Service) -> list[str]:
     name, mask, flags = _rule_name(service), _mask(service), _flags(service)
-    line = "-A {} -s {}".format(name, service.scheduler)
+    line = f"-A {name} -s {service.scheduler}"
     if service.flags & PERSISTENT:
-        line += " -p {}".format(service.timeout) + (" -M " + mask if mask else "")
+        line += f" -p {service.timeout}" + (" -M " + mask if mask else "")
     line += (" --pe " + service.engine) if service.engine else ""
     line += " -o" if service.flags & ONE_PACKET else ""
     line += (" -b " + flags) if flags else ""
@@ -221,34 +222,33 @@ def _rule_lines(service: Service) -> List[str]:
     for dest in service.dests:
         where = _endpoint(dest.address, dest.port)
         how = FORWARDS[dest.forward][0]
-        lines.append("-a {} -r {} {} -w {}{}".format(name, where, how, dest.weight, _rule_tunnel(dest)))
+        lines.append(f"-a {name} -r {where} {how} -w {dest.weight}{_rule_tunnel(dest)}")
     return lines
 
 
-def _table_lines(service: Service) -> List[str]:
+def _table_lines(service: Service) -> list[str]:
     mask, flags = _mask(service), _flags(service)
-    line = "{} {}".format(_row_name(service), service.scheduler)
-    line += " ({})".format(flags) if flags else ""
+    line = f"{_row_name(service)} {service.scheduler}"
+    line += f" ({flags})" if flags else ""
     if service.flags & PERSISTENT:
-        line += " persistent {}".format(service.timeout) + (" mask " + mask if mask else "")
+        line += f" persistent {service.timeout}" + (" mask " + mask if mask else "")
     line += (" pe " + service.engine) if service.engine else ""
     line += " ops" if service.flags & ONE_PACKET else ""
     rows = [
-        "  -> {:<28} {:<7} {:<6} {:<10} {:<10}".format(
-            _endpoint(dest.address, dest.port), FORWARDS[dest.forward][1], dest.weight, dest.active, dest.inactive
-        )
+        f"  -> {_endpoint(dest.address, dest.port):<28} {FORWARDS[dest.forward][1]:<7}"
+        f" {dest.weight:<6} {dest.active:<10} {dest.inactive:<10}"
         for dest in service.dests
     ]
-    return [line] + rows
+    return [line, *rows]
 
 
-def _numbers(counters: Tuple[int, ...]) -> str:
+def _numbers(counters: tuple[int, ...]) -> str:
     return "".join("{:>{}}".format(value, max(9, len(str(value)) + 1)) for value in counters)
 
 
-def _stats_lines(service: Service) -> List[str]:
-    rows = ["  -> {:<28}{}".format(_endpoint(dest.address, dest.port), _numbers(dest.counters)) for dest in service.dests]
-    return ["{:<33}{}".format(_row_name(service), _numbers(service.counters))] + rows
+def _stats_lines(service: Service) -> list[str]:
+    rows = [f"  -> {_endpoint(dest.address, dest.port):<28}{_numbers(dest.counters)}" for dest in service.dests]
+    return [f"{_row_name(service):<33}{_numbers(service.counters)}", *rows]
 
 
 def rules(proc_net: str = PROC_NET) -> str:
@@ -275,9 +275,9 @@ def stats(proc_net: str = PROC_NET) -> str:
     return _listing(titles, _stats_lines, proc_net)
 
 
-def _listing(titles: List[str], rows: Callable[[Service], List[str]], proc_net: str) -> str:
+def _listing(titles: list[str], rows: Callable[[Service], list[str]], proc_net: str) -> str:
     services = dump(proc_net)
-    with open(os.path.join(proc_net, "ip_vs")) as kernel:
+    with Path(proc_net, "ip_vs").open() as kernel:
         version = kernel.readline().rstrip("\n")
     lines = [version] + titles + [line for service in services for line in rows(service)]
     return "".join(line + "\n" for line in lines)
@@ -289,7 +289,7 @@ def connections(proc_net: str = PROC_NET) -> str:
         raise NotLoaded("IPVS is not loaded: there is no /proc/net/ip_vs")
     row = "{:<3} {:<6} {:<11} {:<18} {:<18} {}\n".format
     lines = ["IPVS connection entries\n", row("pro", "expire", "state", "source", "virtual", "destination")]
-    with open(os.path.join(proc_net, "ip_vs_conn")) as kernel:
+    with Path(proc_net, "ip_vs_conn").open() as kernel:
         next(kernel, None)
         for line in kernel:
             protocol, source, sport, virtual, vport, server, dport, state, seconds = line.split()[:9]
@@ -306,7 +306,7 @@ def _end(address: str, port: str) -> str:
     return _endpoint(str(ipaddress.ip_address(int(address, 16))), int(port, 16))
 
 
-FACTS: Dict[str, Callable[[], str]] = {
+FACTS: dict[str, Callable[[], str]] = {
     "ipvs-save.txt": rules,
     "ipvs.txt": table,
     "ipvs-stats.txt": stats,

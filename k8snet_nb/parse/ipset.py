@@ -14,10 +14,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from ..errors import FactBroken
 
-__all__ = ["Fields", "IpSet", "Member", "match", "parse_ipset"]
+__all__ = ["Fields", "IpSet", "Member", "match", "parse_ipset", "sources"]
 
 Fields = Mapping[str, str | int | None]
-"""A packet's fields: ``src`` ``dst`` (addresses), ``protocol`` (tcp, udp, sctp ...), ``sport`` ``dport``, ``iif`` ``oif``,
+"""A packet's fields: ``src`` ``dst`` (addresses), ``protocol`` (tcp, udp, sctp ...), ``sport`` ``dport``,
 ``mark``. A field that is absent or None is unknown."""
 
 Network = IPv4Network | IPv6Network
@@ -67,7 +67,7 @@ class IpSet:
 
 
 class _Index:
-    """Members by exact key, and those with a network apart: built at the first question, the set itself never changes."""
+    """Members by exact key, and those with a network apart: built at the first question; the set never changes."""
 
     def __init__(self) -> None:
         self.ready = False
@@ -273,7 +273,24 @@ def _wide(of: IpSet, wanted: list[object]) -> bool:
 def _partly(of: IpSet, wanted: list[object]) -> bool | None:
     """With a field unknown: False when no member fits what is known, otherwise undecided."""
     entries = [*of._index.exact, *(parts for parts, _ in of._index.wide)]
-    possible = any(
-        all(value is None or _covers(part, value) for part, value in zip(parts, wanted, strict=True)) for parts in entries
-    )
-    return None if possible else False
+    fits = any(_fits(parts, wanted) for parts in entries)
+    return None if fits else False
+
+
+def _fits(parts: tuple[object, ...], wanted: list[object]) -> bool:
+    return all(value is None or _covers(part, value) for part, value in zip(parts, wanted, strict=True))
+
+
+def sources(of: IpSet, directions: Sequence[str], packet: Fields) -> tuple[str, ...]:
+    """The source addresses and networks of the members that fit a packet in everything but its source.
+
+    For sets whose elements hold a source, such as hash:ip,port,net with ``dst,dst,src``; empty for the others.
+    """
+    at = [place for place, way in enumerate(directions) if way == "src" and of.dimensions[place] in ("ip", "net")]
+    if len(at) != 1 or len(directions) != len(of.dimensions):
+        return ()
+    _fill(of)
+    wanted = [_wanted(kind, way, packet, of) for kind, way in zip(of.dimensions, directions, strict=True)]
+    wanted[at[0]] = None
+    entries = [*of._index.exact.items(), *of._index.wide]
+    return tuple(str(parts[at[0]]) for parts, member in entries if _fits(parts, wanted) and not member.nomatch)

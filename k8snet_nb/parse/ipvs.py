@@ -110,7 +110,9 @@ class Text:
         """The error about one line of this fact."""
         place = f"line {line}: " if line else ""
         quoted = f": {quote[:120]!r}" if quote else ""
-        return FactBroken(self.fact, self.where, f"{place}{why}{quoted}", f"It should hold the output of `{self.command}`")
+        return FactBroken(
+            self.fact, self.where, f"{place}{why}{quoted}", f"It should hold the output of `{self.command}`"
+        )
 
     def _not_another_command(self) -> None:
         head = [line for line in self.lines[:3] if line.strip()]
@@ -214,7 +216,9 @@ class _Words:
 
     def next(self, after: str = "") -> str:
         if self.at == len(self.words):
-            raise ValueError(f"the line ends where the value of {after} should be" if after else "the line ends too early")
+            raise ValueError(
+                f"the line ends where the value of {after} should be" if after else "the line ends too early"
+            )
         self.at += 1
         return self.words[self.at - 1]
 

@@ -33,7 +33,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     status = "not started"
     try:
-        with open(WORK / "output", "wb", buffering=0) as output:
+        with (WORK / "output").open("wb", buffering=0) as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
             for path in (WORK / "modules").read_text().split("\n"):
@@ -41,7 +41,7 @@ def main() -> None:
                     load(libc, path)
             done = subprocess.run([sys.argv[1], str(WORK / "script.py")], check=False)
             status = str(done.returncode)
-    except BaseException as error:  # the first process must never end: the kernel would panic without a word
+    except BaseException as error:  # noqa: BLE001 - the first process must never end: the kernel would panic
         status = f"{type(error).__name__}: {error}"
     finally:
         (WORK / "status").write_text(status)

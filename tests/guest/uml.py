@@ -6,16 +6,17 @@ script prints comes back as text; /run in the guest is writable. Nothing outlive
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["GuestError", "modules_in_order", "run", "unavailable"]
+__all__ = ["GuestError", "modules_in_order", "require", "run", "unavailable"]
 
 MODULES = Path("/usr/lib/uml/modules")
 
@@ -43,6 +44,19 @@ def unavailable() -> str | None:
     return None
 
 
+def require(*commands: str) -> None:
+    """Skips the test where no guest can be started or a command is lacking; with K8SNET_REQUIRE_ALL=1 it fails."""
+    import pytest
+
+    lacking = [command for command in commands if shutil.which(command) is None]
+    reason = unavailable() or (f"no {', '.join(lacking)} on PATH" if lacking else None)
+    if reason is None:
+        return
+    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def modules_in_order(names: Iterable[str]) -> list[str]:
     """Files of the named modules with all that they need, in the order in which they can be loaded."""
     table = max(MODULES.glob("*/modules.dep"))
@@ -55,7 +69,7 @@ def modules_in_order(names: Iterable[str]) -> list[str]:
     ordered: list[str] = []
     for name in names:
         if name not in path_of:
-            continue  # built in, or not of this kernel: the script that needs it says so more clearly than a guess here
+            continue  # built in, or not of this kernel: then the script that needs it fails, and says at what
         # modules.dep lists the nearest need first, so its reverse is an order of loading
         for path in [*reversed(needs[path_of[name]]), path_of[name]]:
             full = str(table.parent / path)
@@ -64,15 +78,22 @@ def modules_in_order(names: Iterable[str]) -> list[str]:
     return ordered
 
 
-def run(script: str, modules: Iterable[str] = (), timeout: float = 60.0, memory: str = "256M") -> str:
+def run(
+    script: str,
+    modules: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    memory: str = "256M",
+) -> str:
     """Boots a guest, loads ``modules``, runs ``script`` (Python) in it, and gives back what it printed.
 
-    ``timeout`` in seconds is for all of it. Raises GuestError with the guest's own words when the script did not end
+    ``files`` stand in the guest's /run/work. ``timeout`` in seconds is for all of it. Raises GuestError with the guest's own words when the script did not end
     with status 0.
     """
     with tempfile.TemporaryDirectory(prefix="k8snet-uml-") as name:
         work = Path(name)
-        (work / "script.py").write_text(script)
+        for file, content in {**(files or {}), "script.py": script}.items():
+            (work / file).write_text(content)
         (work / "modules").write_text("\n".join(modules_in_order(modules)))
         init = work / "init"
         boot = Path(__file__).with_name("boot.py")
@@ -87,7 +108,16 @@ def run(script: str, modules: Iterable[str] = (), timeout: float = 60.0, memory:
 
 
 def _start(work: Path, init: Path, timeout: float, memory: str) -> str:
-    command = ["linux.uml", f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"]
+    command = [
+        "linux.uml",
+        f"mem={memory}",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        "rootflags=/",
+        "ro",
+        "quiet",
+        "loglevel=3",
+    ]
     command += [f"init={init}", f"uml_dir={work / 'uml'}", "umid=guest", "con=null", "con0=null,fd:1", "panic=1"]
     guest = subprocess.Popen(
         command,
@@ -95,7 +125,6 @@ def _start(work: Path, init: Path, timeout: float, memory: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env={**os.environ, "TMPDIR": str(work)},
     )
     try:
         return guest.communicate(timeout=timeout)[0].decode(errors="replace")
@@ -104,7 +133,5 @@ def _start(work: Path, init: Path, timeout: float, memory: str) -> str:
         return guest.communicate()[0].decode(errors="replace") + f"\n(killed after {timeout} s)"
     finally:
         # the guest's own processes are the host's too, in the group of the first
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(guest.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
