@@ -1,0 +1,296 @@
+"""Sets of addresses and ports as ``ipset save`` prints them, and whether a packet's fields are in one.
+
+Format and meaning: ipset(8). kube-proxy uses sets in IPVS mode: hash:ip, hash:ip,port, hash:ip,port,ip,
+hash:ip,port,net and bitmap:port. Types that this module cannot test are kept, and say so when they are asked.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from ..errors import FactBroken
+
+__all__ = ["Fields", "IpSet", "Member", "match", "parse_ipset", "sources"]
+
+Fields = Mapping[str, str | int | None]
+"""A packet's fields: ``src`` ``dst`` (addresses), ``protocol`` (tcp, udp, sctp ...), ``sport`` ``dport``,
+``mark``. A field that is absent or None is unknown."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One ``add`` line. ``text`` is the element as printed, ``options`` its rest (``timeout 5``, ``nomatch`` ...)."""
+
+    text: str
+    options: tuple[str, ...] = ()
+    line: int = 0
+
+    @property
+    def nomatch(self) -> bool:
+        """An exception within a larger network of the same set."""
+        return "nomatch" in self.options
+
+    @property
+    def timeout(self) -> int | None:
+        """Seconds left when the set was listed; None: it stays."""
+        if "timeout" in self.options:
+            return int(self.options[self.options.index("timeout") + 1])
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class IpSet:
+    """One set. ``type`` such as ``hash:ip,port``; ``family`` 4, 6, or None where the type has no addresses."""
+
+    name: str
+    type: str
+    family: int | None
+    options: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
+    text: str = ""
+    line: int = 0
+    _index: _Index = field(default_factory=lambda: _Index(), repr=False, compare=False)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What an element holds, in order: ``("ip", "port")``."""
+        return tuple(self.type.partition(":")[2].split(","))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+class _Index:
+    """Members by exact key, and those with a network apart: built at the first question; the set never changes."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.exact: dict[tuple[object, ...], Member] = {}
+        self.wide: list[tuple[tuple[object, ...], Member]] = []
+
+
+_OPTIONLESS = frozenset({"nomatch", "counters", "comment", "skbinfo", "forceadd", "wildcard"})
+_KINDS = ("hash:", "bitmap:", "list:")
+
+
+def parse_ipset(data: bytes | str, where: str = "the node", fact: str = "ipset.txt") -> dict[str, IpSet]:
+    """Sets by name from ``ipset save``. Empty text: no sets. Raises FactBroken, naming the line, for anything else."""
+
+    def broken(number: int, why: str, line: str = "") -> FactBroken:
+        quoted = f": {line[:120]!r}" if line else ""
+        return FactBroken(fact, where, f"line {number}: {why}{quoted}", "It should hold the output of `ipset save`")
+
+    try:
+        text = data.decode() if isinstance(data, bytes) else data
+    except UnicodeDecodeError as error:
+        raise broken(data[: error.start].count(b"\n") + 1, "is not text") from None  # type: ignore[arg-type]
+    if text and not text.endswith("\n"):
+        raise broken(text.count("\n") + 1, "the last line has no end: the text is cut off")
+    heads: dict[str, IpSet] = {}
+    members: dict[str, list[Member]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            words = shlex.split(line) if '"' in line else line.split()
+            if words[0] == "create":
+                made = _create(words, number, line)
+                if made.name in heads:
+                    raise ValueError(f"set {made.name} is created a second time")
+                heads[made.name], members[made.name] = made, []
+            elif words[0] == "add" and len(words) >= 3:
+                if words[1] not in heads:
+                    raise ValueError(f"set {words[1]} was not created before")
+                _elements(heads[words[1]], words[2])
+                members[words[1]].append(Member(words[2], _checked(words[3:]), number))
+            else:
+                raise ValueError(f"neither create nor add{_hint(line)}")
+        except ValueError as error:
+            raise broken(number, str(error), line) from None
+    return {name: _with(head, tuple(members[name])) for name, head in heads.items()}
+
+
+def _with(head: IpSet, members: tuple[Member, ...]) -> IpSet:
+    return IpSet(head.name, head.type, head.family, head.options, members, head.text, head.line)
+
+
+def _hint(line: str) -> str:
+    for start, command in (("Name:", "ipset list"), ("# Generated by", "iptables-save"), ("-A ", "ipvsadm -Sn")):
+        if line.startswith(start):
+            return f" (this looks like `{command}`)"
+    return ""
+
+
+def _create(words: list[str], number: int, line: str) -> IpSet:
+    if len(words) < 3 or not words[2].startswith(_KINDS):
+        raise ValueError("a set is created with a name and a type such as hash:ip,port")
+    name, kind, options = words[1], words[2], words[3:]
+    family: int | None = None
+    if "family" in options:
+        word = options[options.index("family") + 1 :][:1]
+        family = {"inet": 4, "inet6": 6}.get(word[0] if word else "")
+        if family is None:
+            raise ValueError("the family is inet or inet6")
+    elif kind.startswith("bitmap:ip"):
+        family = 4
+    return IpSet(name, kind, family, tuple(options), (), line, number)
+
+
+def _checked(options: list[str]) -> tuple[str, ...]:
+    """The options of an element: ``timeout 5 comment "x" nomatch``; a value is missing when the line was cut."""
+    at = 0
+    while at < len(options):
+        if options[at] in ("timeout", "packets", "bytes", "comment", "skbmark", "skbprio", "skbqueue"):
+            if at + 1 == len(options):
+                raise ValueError(f"the value of {options[at]} is missing")
+            if options[at] in ("timeout", "packets", "bytes") and not options[at + 1].isdigit():
+                raise ValueError(f"{options[at]} wants a number")
+            at += 2
+        elif options[at] in _OPTIONLESS:
+            at += 1
+        else:
+            raise ValueError(f"unknown option {options[at]!r} of an element")
+    return tuple(options)
+
+
+@lru_cache(maxsize=65536)
+def _network(text: str) -> Network:
+    return ip_network(text, strict=False)
+
+
+@lru_cache(maxsize=65536)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    return ip_address(text)
+
+
+def _elements(of: IpSet, text: str) -> tuple[object, ...]:
+    """An element's parts as keys: a network where it is wider than an address, ``(protocol, port)`` for a port.
+
+    ValueError when the parts do not fit the set's type. ``range`` is for types with ranges (bitmap:ip).
+    """
+    dimensions = of.dimensions
+    parts = text.split(",")
+    if of.type.startswith("list:"):
+        return (text,)
+    if len(parts) != len(dimensions):
+        raise ValueError(f"{text!r} should have {len(dimensions)} parts ({of.type})")
+    return tuple(_element(kind, part, of.family) for kind, part in zip(dimensions, parts, strict=True))
+
+
+def _element(kind: str, part: str, family: int | None) -> object:
+    if kind in ("ip", "net"):
+        try:
+            network = _network(part)
+        except ValueError:
+            raise ValueError(f"{part!r} is not an address or network") from None
+        if family is not None and network.version != family:
+            raise ValueError(f"{part!r} is not of the set's family")
+        single = network.prefixlen == network.max_prefixlen
+        return network.network_address if single else network
+    if kind == "port":
+        protocol, colon, port = part.rpartition(":")
+        if not port.isdigit() or int(port) > 65535:
+            if protocol.startswith("icmp"):
+                return part
+            raise ValueError(f"{part!r} is not a port")
+        return (protocol if colon else None, int(port))
+    return part
+
+
+def match(of: IpSet, directions: Sequence[str], packet: Fields) -> bool | None:
+    """Whether ``-m set --match-set NAME dst,dst`` matches: ``directions`` are ``src`` or ``dst``, one a dimension.
+
+    None: it cannot be decided, because a field of the packet is unknown or the type is one that is not tested here.
+    """
+    dimensions = of.dimensions
+    if len(directions) < len(dimensions) or not set(dimensions) <= {"ip", "net", "port", "mark"}:
+        return None
+    _fill(of)
+    wanted = [_wanted(kind, way, packet, of) for kind, way in zip(dimensions, directions, strict=False)]
+    if any(part is _OTHER_FAMILY for part in wanted):
+        return False
+    if all(part is not None for part in wanted):
+        exact = of._index.exact.get(tuple(wanted))
+        if exact is not None:
+            return not exact.nomatch
+        return _wide(of, wanted)
+    return _partly(of, wanted)
+
+
+_OTHER_FAMILY = object()
+
+
+def _wanted(kind: str, way: str, packet: Fields, of: IpSet) -> object:
+    """The packet's value for one dimension; None when unknown."""
+    if kind in ("ip", "net"):
+        value = packet.get(way)
+        if value is None:
+            return None
+        address = _address(str(value))
+        return address if of.family in (None, address.version) else _OTHER_FAMILY
+    if kind == "port":
+        port, protocol = packet.get("sport" if way == "src" else "dport"), packet.get("protocol")
+        if of.type == "bitmap:port":
+            return None if port is None else (None, port)
+        return None if port is None or protocol is None else (protocol, port)
+    return packet.get("mark")
+
+
+def _fill(of: IpSet) -> None:
+    index = of._index
+    if index.ready:
+        return
+    for member in of.members:
+        parts = _elements(of, member.text)
+        if any(isinstance(part, IPv4Network | IPv6Network) for part in parts):
+            index.wide.append((parts, member))
+        else:
+            index.exact[parts] = member
+    # the narrowest network decides, as in the kernel
+    index.wide.sort(key=lambda entry: -sum(getattr(part, "prefixlen", 128) for part in entry[0]))
+    index.ready = True
+
+
+def _covers(part: object, wanted: object) -> bool:
+    if isinstance(part, IPv4Network | IPv6Network):
+        return isinstance(wanted, IPv4Address | IPv6Address) and wanted in part
+    return part == wanted
+
+
+def _wide(of: IpSet, wanted: list[object]) -> bool:
+    for parts, member in of._index.wide:
+        if all(map(_covers, parts, wanted)):
+            return not member.nomatch
+    return False
+
+
+def _partly(of: IpSet, wanted: list[object]) -> bool | None:
+    """With a field unknown: False when no member fits what is known, otherwise undecided."""
+    entries = [*of._index.exact, *(parts for parts, _ in of._index.wide)]
+    fits = any(_fits(parts, wanted) for parts in entries)
+    return None if fits else False
+
+
+def _fits(parts: tuple[object, ...], wanted: list[object]) -> bool:
+    return all(value is None or _covers(part, value) for part, value in zip(parts, wanted, strict=True))
+
+
+def sources(of: IpSet, directions: Sequence[str], packet: Fields) -> tuple[str, ...]:
+    """The source addresses and networks of the members that fit a packet in everything but its source.
+
+    For sets whose elements hold a source, such as hash:ip,port,net with ``dst,dst,src``; empty for the others.
+    """
+    at = [place for place, way in enumerate(directions) if way == "src" and of.dimensions[place] in ("ip", "net")]
+    if len(at) != 1 or len(directions) != len(of.dimensions):
+        return ()
+    _fill(of)
+    wanted = [_wanted(kind, way, packet, of) for kind, way in zip(of.dimensions, directions, strict=True)]
+    wanted[at[0]] = None
+    entries = [*of._index.exact.items(), *of._index.wide]
+    return tuple(str(parts[at[0]]) for parts, member in entries if _fits(parts, wanted) and not member.nomatch)
