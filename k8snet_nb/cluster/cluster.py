@@ -9,7 +9,9 @@ import pandas as pd
 
 from ..errors import FactMissing, NotFound
 from ..explain.addon import NodeNetwork
+from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, check_model
+from ..explain.translation import Translation
 from ..explain.who import Directory, Who, who
 from ..facts import FactRef
 from ..parse.api import parse_object
@@ -20,8 +22,10 @@ from ..sources.base import Source
 from .api import Api, pick
 from .node import Node
 from .pod import Pod
+from .rules import NodeRules
 from .service import Service
 from .tables import endpoints_frame, nodes_frame, pods_frame, services_frame
+from .translating import translate_on
 
 __all__ = ["Cluster"]
 
@@ -36,6 +40,7 @@ class Cluster(Shown):
     def __init__(self, source: Source) -> None:
         self.source = source
         self.api = Api(source)
+        self._rules: dict[str, NodeRules] = {}
 
     @property
     def name(self) -> str:
@@ -103,6 +108,40 @@ class Cluster(Shown):
     def node_networks(self) -> tuple[NodeNetwork, ...]:
         """How each node connects its pods (bridge, point to point ...) and reaches those of others."""
         return tuple(Node(self, node).network() for node in self.api.nodes.values())
+
+    def translate(
+        self,
+        service: str,
+        port: str | int | None = None,
+        node: str | None = None,
+        entry: str = "cluster_ip",
+        family: int | None = None,
+        client: str | None = None,
+    ) -> Translation:
+        """What becomes of a connection to a Service on a node, by the rules that are programmed there.
+
+        ``port``: name or number (may be left out when there is one only); ``node``: by default the first with facts;
+        ``entry``: cluster_ip, node_port, external_ip or load_balancer; ``family``: 4 or 6, by default the Service's
+        first; ``client``: ``pod``, ``node``, ``outside`` or an address, by default ``pod`` for cluster_ip and
+        ``outside`` for the rest. Raises Refused when the Service cannot be called so, FactMissing or FactBroken when
+        the node's rules cannot be had.
+        """
+        where = self.node(node) if node else self._first_readable()
+        value = self.service(service).value
+        target = find_target(value, port, entry, family, where.ips)
+        return translate_on(self, where, value, target, client or default_client(entry))
+
+    def node_rules(self, name: str) -> NodeRules:
+        """A node's rules, parsed once a cluster."""
+        if name not in self._rules:
+            self._rules[name] = NodeRules(self.source, name)
+        return self._rules[name]
+
+    def _first_readable(self) -> Node:
+        names = [name for name in self.source.nodes() if name in self.api.nodes]
+        if not names:
+            raise FactMissing("node.json", "any node", "no node's kernel can be read from this source")
+        return self.node(names[0])
 
     def pod_links(self, pod: str, node: str) -> tuple[Link, ...]:
         """The interfaces inside a pod's network namespace. Raises FactMissing or FactBroken."""

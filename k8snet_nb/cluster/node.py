@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
+from ..explain.outcome import NodeView
+from ..explain.proxy_mode import ProxyMode
 from ..facts import FACTS, Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
+from .rules import NodeRules, node_view
 from .tables import pods_frame
 
 if TYPE_CHECKING:
@@ -91,6 +95,27 @@ class Node(Shown):
             fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")
         }
         return node_network(self.name, links, routes, local, remote, nodes, commands)
+
+    @cached_property
+    def rules(self) -> NodeRules:
+        """Its programmed rules: iptables, nftables, IPVS; parsed when first asked for."""
+        return self._cluster.node_rules(self.name)
+
+    @property
+    def proxy_mode(self) -> str | None:
+        """``iptables``, ``nftables``, ``ipvs``: what translates Services here, by what is programmed; None: none does."""
+        return self.rules.mode.mode
+
+    @property
+    def proxy_mode_evidence(self) -> ProxyMode:
+        """The same with the reason: every mode found, leftovers, what kube-proxy says of itself, the lines."""
+        return self.rules.mode
+
+    def view(self) -> NodeView:
+        """Its addresses and its pods', for following packets through its rules."""
+        pods = (p for p in self._cluster.api.pods.values() if p.node == self.name and not p.host_network and not p.finished)
+        addresses = tuple(ip for pod in pods for ip in pod.ips)
+        return node_view(self.name, self.links(), self.routes(), self.ips, addresses, self.value.pod_cidrs)
 
     def report(self) -> Report:
         """What the API says of it, as ``kubectl get node -o wide`` does."""

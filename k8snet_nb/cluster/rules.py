@@ -1,0 +1,150 @@
+"""One node's rules: parsed when first asked for, the mode decided from them, and packets taken through them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from functools import cached_property
+
+from ..errors import FactMissing
+from ..explain import iptables_path, ipvs_path, nft_path
+from ..explain.outcome import NodeView, Outcome, Packet
+from ..explain.proxy_mode import KubeProxyTable, ProxyMode, VirtualServers, proxy_mode
+from ..facts import FactRef
+from ..parse import iptables, nft
+from ..parse.facts_json import json_list
+from ..parse.ipset import IpSet, parse_ipset
+from ..parse.ipvs import VirtualServer, parse_rules
+from ..parse.links import Link, Route, route_to
+from ..sources.base import Source
+
+__all__ = ["NodeRules", "node_view"]
+
+_SAVES = {4: ("iptables-save.txt", "iptables-legacy-save.txt"), 6: ("ip6tables-save.txt", "ip6tables-legacy-save.txt")}
+_MAPS = ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports")
+
+
+class NodeRules:
+    """The rules of one node. Every property raises FactMissing or FactBroken for its own fact only."""
+
+    def __init__(self, source: Source, node: str) -> None:
+        self._source, self.node = source, node
+        self._saves: dict[str, iptables.Ruleset] = {}
+
+    def _read(self, fact: str) -> bytes:
+        return self._source.read(FactRef(fact, self.node))
+
+    def _has(self, fact: str) -> bool:
+        return self._source.has(FactRef(fact, self.node))
+
+    def save(self, fact: str) -> iptables.Ruleset:
+        """One ``iptables-save``, parsed."""
+        if fact not in self._saves:
+            self._saves[fact] = iptables.parse_iptables_save(self._read(fact), fact, f"node {self.node}")
+        return self._saves[fact]
+
+    def iptables(self, family: int) -> iptables.Ruleset:
+        """The family's rules: of the flavour that holds kube-proxy's, where a node has both."""
+        first, other = _SAVES[family]
+        saves = [self.save(fact) for fact in (first, other) if self._has(fact)]
+        if not saves:
+            return self.save(first)  # raises FactMissing with the reason
+        return max(saves, key=lambda save: len([c for c in save.tables.get("nat", ()) if c.startswith("KUBE-")]))
+
+    @cached_property
+    def nft(self) -> nft.Ruleset:
+        """``nft -j list ruleset``, parsed."""
+        return nft.parse_nft(self._read("nft.json"), f"node {self.node}")
+
+    @cached_property
+    def servers(self) -> tuple[VirtualServer, ...]:
+        """``ipvsadm -Sn``, parsed."""
+        return parse_rules(self._read("ipvs-save.txt"), f"node {self.node}")
+
+    @cached_property
+    def ipsets(self) -> Mapping[str, IpSet] | None:
+        """``ipset save``, parsed; None when it was not collected."""
+        return parse_ipset(self._read("ipset.txt"), f"node {self.node}") if self._has("ipset.txt") else None
+
+    @cached_property
+    def mode(self) -> ProxyMode:
+        """Which data plane translates Services here, decided from what is programmed."""
+        saves = [self.save(fact) for pair in _SAVES.values() for fact in pair if self._has(fact)]
+        return proxy_mode(
+            self.node,
+            iptables=saves or None,
+            nft=self._kube_proxy_tables() if self._has("nft.json") else None,
+            ipvs=self._virtual_servers(),
+            own_word=self._own_word(),
+            processes=self._commands(),
+        )
+
+    def evaluate(self, packet: Packet, view: NodeView) -> Outcome:
+        """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected."""
+        mode = self.mode.mode
+        if mode == "nftables":
+            return nft_path.evaluate(self.nft, packet, view)
+        if mode == "ipvs":
+            rules = self.iptables(packet.family) if any(self._has(fact) for fact in _SAVES[packet.family]) else None
+            return ipvs_path.evaluate(self.servers, packet, view, rules, self.ipsets)
+        return iptables_path.evaluate(self.iptables(packet.family), packet, view, ipsets=self.ipsets)
+
+    def _kube_proxy_tables(self) -> list[KubeProxyTable]:
+        found = []
+        for family in ("ip", "ip6"):
+            table = self.nft.table(family, "kube-proxy")
+            if table is None:
+                continue
+            maps = [table.sets[name] for name in _MAPS if name in table.sets]
+            sizes = {one.name: len(one.exact) + len(one.ranged) for one in maps}
+            base = table.chains.get("nat-prerouting")
+            other = self.nft.table(family, "nat")
+            found.append(
+                KubeProxyTable(
+                    family,
+                    sum(sizes.values()),
+                    handle=table.raw.get("handle"),
+                    priority=base.prio if base else -100,
+                    iptables_handle=other.raw.get("handle") if other else None,
+                    lines=tuple(f"table {family} kube-proxy: map {name}, {size} elements" for name, size in sizes.items()),
+                )
+            )
+        return found
+
+    def _virtual_servers(self) -> VirtualServers | None:
+        if not self._has("ipvs-save.txt"):
+            return None
+        return VirtualServers(len(self.servers), tuple(server.text for server in self.servers[:4]))
+
+    def _own_word(self) -> str | None:
+        try:
+            about = getattr(self._source, "about_node", None)
+            word = about(self.node).get("kube_proxy_mode") if about else None
+        except FactMissing:
+            return None
+        return str(word) if word else None
+
+    def _commands(self) -> list[str] | None:
+        ref = FactRef("processes.json", self.node)
+        if not self._source.has(ref):
+            return None
+        return [str(process.get("cmdline", "")) for process in json_list(self._source.read(ref), ref)]
+
+
+def node_view(
+    node: str, links: tuple[Link, ...], routes: tuple[Route, ...], ips: tuple[str, ...], pods: tuple[str, ...], cidrs: tuple[str, ...]
+) -> NodeView:
+    """What the rules' evaluators need to know of a node. ``pods``: addresses of its pods; ``cidrs``: its pod ranges.
+
+    Without a pod range in the API, the routes to its pods tell the prefix.
+    """
+    to_pods = [route for route in (route_to(ip, routes) for ip in pods) if route is not None]
+    networks = cidrs or tuple(dict.fromkeys(str(route.network) for route in to_pods if route.network.prefixlen))
+    return NodeView(
+        node,
+        local=frozenset(a.address for link in links for a in link.addresses),
+        primary=frozenset(ips),
+        pod_addresses=frozenset(pods),
+        pod_networks=tuple(str(ipaddress.ip_network(cidr, strict=False)) for cidr in networks),
+        pod_interfaces=frozenset(route.dev for route in to_pods if route.dev),
+    )
