@@ -24,8 +24,8 @@ from .node import Node
 from .pod import Pod
 from .rules import NodeRules
 from .service import Service
-from .tables import endpoints_frame, nodes_frame, pods_frame, services_frame
-from .translating import translate_on
+from .tables import drift_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
+from .translating import drift_of, translate_on
 
 __all__ = ["Cluster"]
 
@@ -130,6 +130,15 @@ class Cluster(Shown):
         value = self.service(service).value
         target = find_target(value, port, entry, family, where.ips)
         return translate_on(self, where, value, target, client or default_client(entry))
+
+    def drift(self, node: str | None = None) -> pd.DataFrame:
+        """What nodes have programmed, against the API: one row a difference, none on a healthy cluster.
+
+        Columns: code severity node service entry address port protocol family missing extra says. A node whose rules
+        cannot be had is a row NOT_CHECKED. Codes and what they mean: :data:`k8snet_nb.explain.drift.CODES`.
+        """
+        nodes = [self.node(node)] if node else [Node(self, value) for value in self.api.nodes.values()]
+        return drift_frame(found for one in nodes for found in drift_of(self, one))
 
     def node_rules(self, name: str) -> NodeRules:
         """A node's rules, parsed once a cluster."""

@@ -7,12 +7,13 @@ from datetime import datetime
 
 import pandas as pd
 
+from ..explain.drift import Drift
 from ..parse.api import human_duration
 from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
 
-__all__ = ["endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
+__all__ = ["drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
@@ -103,3 +104,15 @@ def nodes_frame(nodes: Iterable[NodeValue], now: datetime | None, with_facts: It
         }
     )
     return frame.astype({"facts": "bool"})
+
+
+_DRIFT = "code severity node service entry address port protocol family missing extra says".split()
+
+
+def drift_frame(rows: Iterable[Drift]) -> pd.DataFrame:
+    """One row a difference; ``missing`` and ``extra`` are lists of ``address:port``."""
+    found = list(rows)
+    columns: dict[str, list[object]] = {name: [getattr(row, name) for row in found] for name in _DRIFT}
+    for name in ("missing", "extra"):
+        columns[name] = [list(getattr(row, name)) for row in found]
+    return _frame(columns)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from ..errors import Refused
+from ..errors import FactMissing, Refused
+from ..explain.drift import Drift, compare_node
 from ..explain.entry import Target
+from ..explain.expected import NodePlace, expected_entries
 from ..explain.outcome import Client, NodeView, Packet
+from ..explain.programmed import Key, Programmed, from_iptables, from_ipvs, from_nft
 from ..explain.translation import Translation, join_translation
 from ..parse.services import ServiceValue
 from ..render import printable
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["client_packet", "translate_on"]
+__all__ = ["client_packet", "drift_of", "translate_on"]
 
 KINDS: tuple[Client, ...] = ("pod", "node", "outside")
 
@@ -59,3 +62,47 @@ def translate_on(cluster: Cluster, node: Node, service: ServiceValue, target: Ta
         holder,
         cluster.source.command,
     )
+
+
+def drift_of(cluster: Cluster, node: Node) -> list[Drift]:
+    """What differs on one node; a node whose rules cannot be had is one line that says so."""
+    try:
+        mode = node.rules.mode
+        if mode.mode is None:
+            return [_not_checked(node, mode.why)]
+        place = NodePlace(node.name, node.value.zone)
+        expected = expected_entries(cluster.api.services.values(), cluster.api.endpoints, place)
+        families = {key[0] for key in expected}
+        programmed, unseen = _programmed(node, mode.mode, families, {key[1] for key in expected if key[1]})
+    except FactMissing as error:
+        return [_not_checked(node, str(error))]
+    seen = {key: want for key, want in expected.items() if key[0] not in unseen}
+    found = compare_node(node.name, mode.mode, seen, programmed)
+    return found + [_not_checked(node, why, family) for family, why in sorted(unseen.items())]
+
+
+def _programmed(node: Node, mode: str, families: set[int], vips: set[str]) -> tuple[dict[Key, Programmed], dict[int, str]]:
+    """What is programmed, and for which families that could not be read, and why."""
+    if mode == "nftables":
+        return from_nft(node.rules.nft), {}
+    if mode == "ipvs":
+        own = {a.address for link in node.links() for a in link.addresses} - vips
+        return from_ipvs(node.rules.servers, own), {}
+    found: dict[Key, Programmed] = {}
+    unseen: dict[int, str] = {}
+    for family in (4, 6):
+        try:
+            rules = node.rules.iptables(family)
+        except FactMissing as error:
+            if family in families:
+                unseen[family] = str(error)
+            continue
+        if rules.partial:
+            unseen[family] = f"{rules.fact} is only partly readable: {rules.problems[0]}"
+        else:
+            found |= from_iptables(rules)
+    return found, unseen
+
+
+def _not_checked(node: Node, why: str, family: int | None = None) -> Drift:
+    return Drift("NOT_CHECKED", node.name, None, None, None, None, None, family, says=why)

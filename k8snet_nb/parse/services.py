@@ -142,7 +142,8 @@ class Endpoint:
     """One address and port behind a Service.
 
     ``state`` is ``ready``, ``serving`` (terminating, still answering), ``terminating`` or ``not ready``. ``pod`` is
-    ``namespace/name`` or None for an endpoint that is no pod; ``pod_uid`` tells a pod from its namesake.
+    ``namespace/name`` or None for an endpoint that is no pod; ``pod_uid`` tells a pod from its namesake. ``hints``
+    are zones, ``node_hints`` nodes, whose clients should use it (KEP-2433, KEP-4444).
     """
 
     address: str
@@ -157,6 +158,7 @@ class Endpoint:
     pod_uid: str | None
     zone: str | None
     hints: tuple[str, ...]
+    node_hints: tuple[str, ...]
     slice: str
 
     @property
@@ -219,7 +221,9 @@ def _endpoints(
         serving = ready if conditions.get("serving") is None else conditions["serving"] is True
         target = mapping(endpoint.get("targetRef"))
         is_pod = target.get("kind") == "Pod" and target.get("name")
-        hints = tuple(str(zone.get("name")) for zone in mapping(endpoint.get("hints")).get("forZones") or ())
+        hinted = mapping(endpoint.get("hints"))
+        hints = tuple(str(zone.get("name")) for zone in hinted.get("forZones") or ())
+        node_hints = tuple(str(node.get("name")) for node in hinted.get("forNodes") or ())
         for address in endpoint.get("addresses") or ():
             for port, port_name, protocol in ports:
                 yield Endpoint(
@@ -235,5 +239,6 @@ def _endpoints(
                     pod_uid=target.get("uid") if is_pod else None,
                     zone=endpoint.get("zone"),
                     hints=hints,
+                    node_hints=node_hints,
                     slice=name,
                 )
