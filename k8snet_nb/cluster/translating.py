@@ -86,7 +86,8 @@ def _programmed(node: Node, mode: str, families: set[int], vips: set[str]) -> tu
     if mode == "nftables":
         return from_nft(node.rules.nft), {}
     if mode == "ipvs":
-        own = {a.address for link in node.links() for a in link.addresses} - vips
+        # a dummy interface (kube-ipvs0) holds VIPs, also of Services that are gone: those are no addresses of the node's own
+        own = {a.address for link in node.links() if link.kind != "dummy" for a in link.addresses} - vips
         return from_ipvs(node.rules.servers, own), {}
     found: dict[Key, Programmed] = {}
     unseen: dict[int, str] = {}
