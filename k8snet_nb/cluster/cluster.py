@@ -12,6 +12,7 @@ from ..explain.addon import NodeNetwork
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, check_model
 from ..explain.translation import Translation
+from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
 from ..facts import FactRef
 from ..parse.api import parse_object
@@ -24,8 +25,9 @@ from .node import Node
 from .pod import Pod
 from .rules import NodeRules
 from .service import Service
-from .tables import drift_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
-from .translating import drift_of, translate_on
+from .tables import compare_frame, drift_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
+from .translating import compare_service, drift_of, translate_on
+from .walking import walk
 
 __all__ = ["Cluster"]
 
@@ -126,10 +128,28 @@ class Cluster(Shown):
         ``outside`` for the rest. Raises Refused when the Service cannot be called so, FactMissing or FactBroken when
         the node's rules cannot be had.
         """
-        where = self.node(node) if node else self._first_readable()
+        where = self.node(node) if node else self.first_readable()
         value = self.service(service).value
         target = find_target(value, port, entry, family, where.ips)
         return translate_on(self, where, value, target, client or default_client(entry))
+
+    def walk(self, src: str, dst: str, protocol: str, port: int, node: str | None = None) -> Walk:
+        """A packet's way through a node's rules and routes, to where it ends.
+
+        ``src``: a pod (``namespace/name``), a node's name, an IP address, or ``pod``, ``node``, ``outside`` for any of
+        that kind; ``dst``: an IP address, a Service or a pod; ``protocol``: tcp, udp, sctp. ``node``: whose rules are
+        met first, by default the sender's node. What could not be decided or was not evaluated is named.
+        """
+        return walk(self, src, dst, protocol, port, node)
+
+    def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
+        """The same Service on every node, side by side and against its EndpointSlices.
+
+        One row a node, port and family: node mode port family action endpoints shares masquerade affinity same says.
+        ``shares`` maps ``address:port`` to its probability; ``same`` tells whether these are the endpoints that the
+        API asks for on that node (None: could not be told, see ``says``).
+        """
+        return compare_frame(compare_service(self, self.service(service).value, port, entry))
 
     def drift(self, node: str | None = None) -> pd.DataFrame:
         """What nodes have programmed, against the API: one row a difference, none on a healthy cluster.
@@ -146,7 +166,8 @@ class Cluster(Shown):
             self._rules[name] = NodeRules(self.source, name)
         return self._rules[name]
 
-    def _first_readable(self) -> Node:
+    def first_readable(self) -> Node:
+        """The first node whose kernel can be asked. Raises FactMissing when there is none."""
         names = [name for name in self.source.nodes() if name in self.api.nodes]
         if not names:
             raise FactMissing("node.json", "any node", "no node's kernel can be read from this source")

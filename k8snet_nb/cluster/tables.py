@@ -7,13 +7,14 @@ from datetime import datetime
 
 import pandas as pd
 
+from ..explain.comparison import Comparison
 from ..explain.drift import Drift
 from ..parse.api import human_duration
 from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
 
-__all__ = ["drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
+__all__ = ["compare_frame", "drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
@@ -116,3 +117,12 @@ def drift_frame(rows: Iterable[Drift]) -> pd.DataFrame:
     for name in ("missing", "extra"):
         columns[name] = [list(getattr(row, name)) for row in found]
     return _frame(columns)
+
+
+_COMPARED = "node mode port family action endpoints shares masquerade affinity same says".split()
+
+
+def compare_frame(rows: Iterable[Comparison]) -> pd.DataFrame:
+    """One row a node, port and family; ``shares`` is a dict of ``address:port`` to Fraction (or None)."""
+    found = list(rows)
+    return _frame({name: [getattr(row, name) for row in found] for name in _COMPARED})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import FactMissing, Refused
-from ..explain.drift import Drift, compare_node
-from ..explain.entry import Target
+from ..explain.comparison import Comparison, compared
+from ..explain.drift import Drift, compare_node, wanted
+from ..explain.entry import Target, default_client, find_port, find_target
 from ..explain.expected import NodePlace, expected_entries
 from ..explain.outcome import Client, NodeView, Packet
 from ..explain.programmed import Key, Programmed, from_iptables, from_ipvs, from_nft
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["client_packet", "drift_of", "translate_on"]
+__all__ = ["client_packet", "compare_service", "drift_of", "translate_on"]
 
 KINDS: tuple[Client, ...] = ("pod", "node", "outside")
 
@@ -107,3 +109,22 @@ def _programmed(node: Node, mode: str, families: set[int], vips: set[str]) -> tu
 
 def _not_checked(node: Node, why: str, family: int | None = None) -> Drift:
     return Drift("NOT_CHECKED", node.name, None, None, None, None, None, family, says=why)
+
+
+def compare_service(cluster: Cluster, service: ServiceValue, port: str | int | None, entry: str) -> Iterator[Comparison]:
+    """The Service on every node that can be read, and a row without an answer for those that cannot."""
+    ports = [find_port(service, port)] if port is not None else list(service.ports)
+    for value in cluster.api.nodes.values():
+        node = cluster.node(value.name)
+        expected = expected_entries([service], cluster.api.endpoints, NodePlace(node.name, value.zone))
+        for one in ports:
+            for family in service.families or (4,):
+                name = one.name or str(one.port)
+                try:
+                    target = find_target(service, one.name or one.port, entry, family, node.ips)
+                    answer = translate_on(cluster, node, service, target, default_client(entry))
+                except (FactMissing, Refused) as error:
+                    yield Comparison(node.name, None, name, family, "unknown", 0, {}, None, None, None, str(error))
+                    continue
+                key = (family, None if entry == "node_port" else target.address, target.port, target.protocol)
+                yield compared(answer, wanted(expected[key], answer.mode or ""))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .expected import Expected
 from .programmed import Endpoints, Key, Programmed
 
-__all__ = ["CODES", "Drift", "compare_node"]
+__all__ = ["CODES", "Drift", "compare_node", "wanted"]
 
 CODES: dict[str, tuple[str, str]] = {
     "SERVICE_NOT_PROGRAMMED": ("error", "the API has this Service port, the node knows nothing of it"),
@@ -56,7 +56,7 @@ def compare_node(
     for key, want in expected.items():
         have = programmed.get(key)
         if have is None:
-            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=_wanted(want, mode)))
+            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=wanted(want, mode)))
         elif have.problem:
             found.append(_drift("NOT_FOLLOWED", node, want, says=have.problem))
         else:
@@ -69,12 +69,12 @@ def compare_node(
 
 
 def _endpoints(node: str, mode: str, want: Expected, have: Programmed) -> list[Drift]:
-    pairs = [(_wanted(want, mode), have.cluster | (have.local or frozenset()))]
+    pairs = [(wanted(want, mode), have.cluster | (have.local or frozenset()))]
     if want.local is not None and want.entry != "cluster_ip" and mode != "ipvs":
         # Local for outsiders only: pods and the node's own processes may still use every endpoint
         pairs = [(want.local, have.local or frozenset()), (want.cluster, have.cluster)]
-    missing: Endpoints = frozenset().union(*(wanted - held for wanted, held in pairs))
-    extra: Endpoints = frozenset().union(*(held - wanted for wanted, held in pairs))
+    missing: Endpoints = frozenset().union(*(asked - held for asked, held in pairs))
+    extra: Endpoints = frozenset().union(*(held - asked for asked, held in pairs))
     found = []
     if missing:
         found.append(_drift("ENDPOINT_MISSING", node, want, missing=missing))
@@ -85,7 +85,8 @@ def _endpoints(node: str, mode: str, want: Expected, have: Programmed) -> list[D
     return found
 
 
-def _wanted(want: Expected, mode: str) -> Endpoints:
+def wanted(want: Expected, mode: str) -> Endpoints:
+    """The endpoints that an entry's usual client may get on that node, by the mode's own semantics."""
     if want.local is None:
         return want.cluster
     if mode == "ipvs" and want.entry != "cluster_ip":

@@ -1,0 +1,218 @@
+"""Walks from the façade: who sends, which node's rules are met, where each choice is routed, what is met there."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..errors import FactError, FactMissing, Refused
+from ..explain.outcome import Choice, Client, NodeView, Outcome, Packet
+from ..explain.policies import policies_for
+from ..explain.translation import steps_as_evidence
+from ..explain.walk import End, Hop, Walk, verdict_of
+from ..facts import Evidence, FactRef
+from ..parse.links import route_to
+from ..parse.pods import PodValue
+from ..render import printable
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .node import Node
+
+__all__ = ["walk"]
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_STOPS = {"reject": "rejected", "drop": "dropped"}
+
+
+@dataclass(frozen=True)
+class _Sender:
+    words: str
+    address: str | None
+    kind: Client | None
+    node: str | None
+    pod: PodValue | None
+
+
+def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: str | None) -> Walk:
+    """See :meth:`Cluster.walk`."""
+    if protocol.lower() not in _PROTOCOLS:
+        raise Refused(printable(f"{protocol!r} has no ports to walk by; say {', '.join(_PROTOCOLS)}"))
+    if not 0 < port < 65536:
+        raise Refused(f"{port} is no port")
+    sender, target = _sender(cluster, src), _destination(cluster, dst)
+    where = _first_node(cluster, sender, target, node)
+    view = where.view()
+    kind = sender.kind or _kind(sender.address, view)
+    six = ":" in target
+    if sender.address and (":" in sender.address) != six:
+        raise Refused(f"{sender.words} has the address {sender.address}, of another family than {target}")
+    packet = Packet(6 if six else 4, protocol.lower(), target, port, sender.address, kind)
+    outcome = where.rules.evaluate(packet, view)
+    hops = [Hop(where.name, f"{step.place}", step.says, step.text) for step in outcome.steps]
+    ends, evidence = _ends(cluster, where, packet, outcome, hops)
+    not_evaluated = tuple(_not_evaluated(cluster, sender.pod, ends, where))
+    unknown = outcome.unknown + (("the rules were only partly readable",) if outcome.partial else ())
+    return Walk(
+        source=sender.words,
+        destination=f"[{target}]:{port}/{packet.protocol}" if six else f"{target}:{port}/{packet.protocol}",
+        node=where.name,
+        mode=where.rules.mode.mode,
+        verdict=verdict_of(ends, not_evaluated, unknown),
+        hops=tuple(hops),
+        ends=ends,
+        steps=outcome.steps,
+        evidence=steps_as_evidence(outcome.steps, where.name, cluster.source.command) + evidence,
+        not_evaluated=not_evaluated,
+        unknown=unknown,
+    )
+
+
+def _sender(cluster: Cluster, src: str) -> _Sender:
+    if src in ("pod", "node", "outside"):
+        words = {"pod": "a pod of the node", "node": "the node itself", "outside": "a client outside"}[src]
+        return _Sender(words, None, src, None, None)  # type: ignore[arg-type]
+    if src in cluster.api.nodes:
+        ips = cluster.api.nodes[src].ips()
+        return _Sender(f"node {src}", ips[0] if ips else None, "node", src, None)
+    try:
+        address = str(ipaddress.ip_address(src))
+    except ValueError:
+        pod = cluster.pod(src).value
+        if pod.host_network:
+            return _Sender(f"pod {pod.key} (on the host network)", pod.ips[0] if pod.ips else None, "node", pod.node, pod)
+        if not pod.ips:
+            raise Refused(printable(f"pod {pod.key} has no address yet: it cannot send")) from None
+        return _Sender(f"pod {pod.key}", pod.ips[0], "pod", pod.node, pod)
+    pods = [pod for pod in cluster.api.pods_by_ip.get(address, ()) if not pod.host_network]
+    if pods:
+        return _Sender(f"pod {pods[0].key}", address, "pod", pods[0].node, pods[0])
+    owner = next((n.name for n in cluster.api.nodes.values() if address in n.ips()), None)
+    return _Sender(f"node {owner}" if owner else address, address, "node" if owner else None, owner, None)
+
+
+def _destination(cluster: Cluster, dst: str) -> str:
+    try:
+        return str(ipaddress.ip_address(dst))
+    except ValueError:
+        pass
+    key = dst if "/" in dst else f"default/{dst}"
+    if key in cluster.api.services:
+        addresses = cluster.api.services[key].cluster_ips
+        if addresses:
+            return addresses[0]
+        raise Refused(printable(f"Service {key} has no cluster IP: give the address that DNS would answer"))
+    pod = cluster.pod(dst)
+    if pod.ip is None:
+        raise Refused(printable(f"pod {pod.key} has no address yet"))
+    return pod.ip
+
+
+def _first_node(cluster: Cluster, sender: _Sender, target: str, node: str | None) -> Node:
+    """Whose rules the packet meets first: the sender's node; else, from outside, the node that has the address."""
+    if node and sender.node and node != sender.node and sender.kind in ("pod", "node"):
+        raise Refused(printable(f"{sender.words} is on {sender.node}: its packets meet that node's rules first, not {node}'s"))
+    owner = next((n.name for n in cluster.api.nodes.values() if target in n.ips()), None)
+    chosen = node or sender.node or (owner if sender.kind != "pod" else None)
+    return cluster.node(chosen) if chosen else cluster.first_readable()
+
+
+def _kind(address: str | None, view: NodeView) -> Client:
+    if address in view.pod_addresses:
+        return "pod"
+    return "node" if address in view.local else "outside"
+
+
+def _ends(
+    cluster: Cluster, node: Node, packet: Packet, outcome: Outcome, hops: list[Hop]
+) -> tuple[tuple[End, ...], tuple[Evidence, ...]]:
+    if outcome.action in _STOPS:
+        who = cluster.who(packet.dst)
+        end = End(packet.dst, packet.dport, who.name or who.says, node.name, Fraction(1), None, _STOPS[outcome.action])
+        return (end,), ()
+    choices = outcome.choices or (Choice(packet.dst, packet.dport, Fraction(1), masquerade=outcome.masquerade),)
+    evidence: list[Evidence] = []
+    if outcome.action == "none":
+        hops.append(Hop(node.name, "rules", "no rule translates the destination"))
+    return tuple(_end(cluster, node, packet, choice, hops, evidence) for choice in choices), tuple(evidence)
+
+
+def _end(
+    cluster: Cluster, node: Node, packet: Packet, choice: Choice, hops: list[Hop], evidence: list[Evidence]
+) -> End:
+    """Where one choice is routed, and what the rules of the node at the other end do with it."""
+    who = cluster.who(choice.address)
+    pods = [pod for pod in cluster.api.pods_by_ip.get(choice.address, ()) if not pod.host_network]
+    home = pods[0].node if pods else (who.name if who.kind == "node" else None)
+    label = f"{who.kind} {who.name}" if who.name else who.says
+
+    def end(verdict: str, why: str = "") -> End:
+        return End(choice.address, choice.port, label, home, choice.probability, choice.masquerade, verdict, why)
+
+    if home == node.name and who.kind == "node":
+        return end("delivered", "to a process of the node, if one listens")
+    route = route_to(choice.address, node.routes())
+    if route is None or route.type in ("blackhole", "unreachable", "prohibit"):
+        return end("no route", f"{node.name} has no route to it")
+    ref = FactRef("route.json", node.name)
+    evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
+    hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
+    if home is None:
+        verdict = "unknown" if who.kind == "unknown" and _of_cluster(cluster, choice.address) else "leaves"
+        return end(verdict, who.says)
+    return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
+
+
+def _arrives(cluster: Cluster, home: str, packet: Packet, choice: Choice, end: Callable[..., End], hops: list[Hop]) -> End:
+    arriving = Packet(packet.family, packet.protocol, choice.address, choice.port, _seen_source(packet, choice), "outside")
+    try:
+        there = cluster.node(home)
+        met = there.rules.evaluate(arriving, there.view())
+    except FactError as error:
+        return end("delivered", f"if the rules of {home} let it in: {error}")
+    hops.append(Hop(home, "rules", f"arrives for {choice.address}:{choice.port}: {_arrival(met)}"))
+    if met.action in _STOPS:
+        return end(_STOPS[met.action], f"by the rules of {home}")
+    doubt = f"not decided on {home}: {met.unknown[0]}" if met.unknown else ""
+    return end("delivered", doubt)
+
+
+def _seen_source(packet: Packet, choice: Choice) -> str | None:
+    return None if choice.masquerade else packet.src
+
+
+def _arrival(outcome: Outcome) -> str:
+    return "let in" if outcome.action == "none" else outcome.action
+
+
+def _of_cluster(cluster: Cluster, address: str) -> bool:
+    """Whether the address lies in a range that belongs to the cluster, although nobody holds it."""
+    try:
+        ranges = list(cluster.api.service_ranges)
+    except FactMissing:
+        ranges = []
+    ranges += [cidr for node in cluster.api.nodes.values() for cidr in node.pod_cidrs]
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
+
+
+def _not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, ...], node: Node) -> Iterator[str]:
+    try:
+        policies = cluster.api.items("networkpolicies")
+    except FactMissing as error:
+        yield f"NetworkPolicies are not known ({error})"
+        policies = []
+    if sender is not None:
+        for name in policies_for(policies, sender, "Egress"):
+            yield f"NetworkPolicy {name} forbids it to leave {sender.key}"
+    seen: set[str] = set()
+    for end in ends:
+        for pod in cluster.api.pods_by_ip.get(end.address, ()):
+            for name in () if pod.host_network or pod.key in seen else policies_for(policies, pod, "Ingress"):
+                yield f"NetworkPolicy {name} forbids it to enter {pod.key}"
+            seen.add(pod.key)
+    for link in node.links():
+        if link.raw.get("xdp") or link.raw.get("prog"):
+            yield f"an XDP program on {link.name} of {node.name} stops it"
