@@ -162,7 +162,7 @@ def _end(
     hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
     if home is None:
         verdict = "unknown" if who.kind == "unknown" and _of_cluster(cluster, choice.address) else "leaves"
-        return end(verdict, who.says)
+        return end(verdict)
     return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
 
 
