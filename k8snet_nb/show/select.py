@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ItemSelector", "NodeSelector", "PodSelector", "ServiceSelector"]
 
 T = TypeVar("T")
+_ALL = ("all namespaces", "")  # not None: to a Dropdown that is no choice at all
 _WIDE = {"description_width": "6.5em"}
 
 
@@ -92,7 +93,7 @@ class ItemSelector(Generic[T]):
 
     def _build(self, namespaced: bool) -> None:
         wide = widgets.Layout(width="auto", max_width="46em")
-        self.namespace = widgets.Dropdown(description="Namespace", options=[("", None)], style=_WIDE, layout=wide)
+        self.namespace = widgets.Dropdown(description="Namespace", style=_WIDE, layout=wide)
         self.filter = widgets.Text(
             description="Filter",
             placeholder="part of a name, an address, a node …",
@@ -106,7 +107,7 @@ class ItemSelector(Generic[T]):
         self.next_button = _button("Next", f"Choose the {self.kind} after this one")
         self.status = widgets.HTML()
         buttons = [self.previous_button, self.next_button, self.refresh_button]
-        foot = widgets.HBox([*buttons, self.status], layout=widgets.Layout(margin="0 0 0 6.5em", flex_flow="row wrap"))
+        foot = widgets.HBox([*buttons, self.status], layout=widgets.Layout(margin="0 0 0 7em", flex_flow="row wrap"))
         controls = [self.namespace] if namespaced else []
         self.layout = widgets.VBox([*controls, self.filter, self.list, foot])
         self.namespace.observe(self._on_narrow, names="value")
@@ -119,7 +120,7 @@ class ItemSelector(Generic[T]):
     def _on_narrow(self, _change: object) -> None:
         with self._lock:
             if not self._drawing:
-                self._choice.narrow(self.namespace.value, self.filter.value)
+                self._choice.narrow(self.namespace.value or None, self.filter.value)
                 self._changed()
 
     def _on_pick(self, change: dict[str, Any]) -> None:
@@ -159,8 +160,7 @@ class ItemSelector(Generic[T]):
             names = choice.namespaces
             if choice.namespace is not None and choice.namespace not in names:
                 names = sorted([*names, choice.namespace])  # emptied meanwhile: still what is looked at
-            _fill(self.namespace, [("all namespaces", None), *((printable(name), name) for name in names)])
-            self.namespace.value = choice.namespace
+            _fill(self.namespace, [_ALL, *((printable(name), name) for name in names)], choice.namespace or "")
             _fill(self.list, [(item.label, item.key) for item in choice.shown], choice.chosen)
         finally:
             self._drawing = False
