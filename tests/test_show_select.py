@@ -80,6 +80,7 @@ def test_the_first_is_chosen_until_told_otherwise(cluster: FakeCluster) -> None:
 def test_namespace_and_filter_narrow_the_list(cluster: FakeCluster) -> None:
     selector = PodSelector(cluster)
     assert [label for label, _ in selector.namespace.options] == ["all namespaces", "default", "kube-system", "shop"]
+    assert selector.namespace.label == "all namespaces"
     selector.namespace.value = "default"
     assert listed(selector) == ["default/client", "default/hello"]
     selector.filter.value = "  HELLO node "

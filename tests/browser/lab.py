@@ -84,6 +84,14 @@ class Lab:
             page.evaluate(COMMAND, ["application:toggle-left-area", {}])
 
 
+@contextlib.contextmanager
+def lab_page(lab: Lab, notebook: str) -> Iterator[Page]:
+    """A page with that notebook open."""
+    with lab.page() as page:
+        lab.open(page, notebook)
+        yield page
+
+
 def _is_local(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme in ("data", "blob", "about") or parts.hostname in ("127.0.0.1", "localhost")
@@ -142,7 +150,7 @@ def serving(folder: Path, state: Path, chromium: str) -> Iterator[Lab]:
             try:
                 # one context for all pages: the second notebook finds JupyterLab's code in the cache
                 context = browser.new_context(viewport={"width": 1100, "height": 900}, reduced_motion="reduce")
-                context.set_default_timeout(20_000)
+                context.set_default_timeout(60_000)
                 yield Lab(url, token, folder, context)
             finally:
                 browser.close()
@@ -169,7 +177,7 @@ def _environment(state: Path) -> dict[str, str]:
     return environment
 
 
-def _address(server: subprocess.Popen[bytes], runtime: Path, log: Path, seconds: float = 40) -> str:
+def _address(server: subprocess.Popen[bytes], runtime: Path, log: Path, seconds: float = 90) -> str:
     """Where the server listens; it writes that down itself."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:

@@ -77,6 +77,8 @@ def test_the_sample_has_every_part(lab: Lab, page: Page) -> None:
     lab.open(page, SAMPLE)
     theme(page, "JupyterLab Light")
     _no_errors(run_all(page))
+    namespace = page.get_by_label("Namespace", exact=True)
+    expect(namespace.locator("option:checked")).to_have_text("all namespaces")
     _choosing_redraws_in_place(page.get_by_label("Pod", exact=True))
     _typing_narrows(page.get_by_label("Pod", exact=True))
     _answers_by_keyboard(page.get_by_label("Answer", exact=True))
