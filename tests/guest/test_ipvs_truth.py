@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import uml
 
 from k8snet_nb.explain.ipvs_path import evaluate
+from k8snet_nb.explain.ipvs_table import listing, with_connections
 from k8snet_nb.explain.outcome import NodeView, Outcome, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
@@ -80,13 +81,15 @@ MORE_IPVS = """\
 -A -t 172.30.0.120:80 -s rr
 -a -t 172.30.0.120:80 -r 10.244.3.3:8080 -m -w 1
 -a -t 172.30.0.120:80 -r 10.244.3.4:8080 -m -w 1
+-A -t 10.32.200.5:9000 -s rr
+-a -t 10.32.200.5:9000 -r 10.244.3.4:9000 -m -w 1
 -A -t [fd00:10:32::1]:80 -s rr
 -a -t [fd00:10:32::1]:80 -r [fd00:10:244:3::3]:8080 -m -w 5
 -a -t [fd00:10:32::1]:80 -r [fd00:10:244:3::4]:8080 -m -w 1
 """
 MORE_SETS = [
-    *(f"add KUBE-CLUSTER-IP 10.32.200.{n},tcp:{port}" for n, port in ((1, 80), (2, 80), (3, 80), (4, 443))),
-    *(f"add KUBE-IPVS-IPS {address}" for address in ("10.32.200.1", "10.32.200.2", "10.32.200.3", "10.32.200.4")),
+    *(f"add KUBE-CLUSTER-IP 10.32.200.{n},tcp:{port}" for n, port in ((1, 80), (2, 80), (3, 80), (4, 443), (5, 9000))),
+    *(f"add KUBE-IPVS-IPS 10.32.200.{n}" for n in (1, 2, 3, 4, 5)),
     "add KUBE-IPVS-IPS 172.30.0.120",
     "add KUBE-LOAD-BALANCER 172.30.0.120,tcp:80",
     "add KUBE-LOAD-BALANCER-FW 172.30.0.120,tcp:80",
@@ -181,7 +184,8 @@ def guest() -> dict[str, Any]:
         "vips": vips(),
         "namespaces": NAMESPACES,
         "servers": {"servers": PODS + PODS6, "": [NODE]},
-        "ports": [("tcp", 8080), ("udp", 53), ("tcp", 6443)],
+        "ports": [("tcp", 8080), ("udp", 53), ("tcp", 6443), ("tcp", 9000)],
+        "held": ["10.32.200.5", 9000],
         "ipset": sets_text(),
         "iptables": rules_text(),
         "ipvs": recorded("ipvs-save.txt") + MORE_IPVS,
@@ -286,9 +290,17 @@ def test_every_listing_is_read_by_its_parser_and_they_agree(guest: dict[str, Any
     texts = {fact: printed for fact, (printed, _) in guest["listings"].items()}
     saved, table = parse_rules(texts["ipvs-save.txt"]), parse_table(texts["ipvs.txt"])
     counters = parse_stats(texts["ipvs-stats.txt"])
-    connections = parse_connections(texts["ipvs-connections.txt"])
     assert [one.identity for one in saved] == [one.identity for one in table] == [one.identity for one in counters]
-    counted = sum((server.active or 0) + (server.inactive or 0) for one in table for server in one.servers)
-    templates = sum(port == 0 for port in connections.client_port)
-    assert counted == len(connections) - templates
-    assert templates == 3  # the three clients of the Service with session affinity
+
+
+def test_connections_are_counted_as_the_kernel_counts_them(guest: dict[str, Any]) -> None:
+    texts = {fact: printed for fact, (printed, _) in guest["listings"].items()}
+    connections = parse_connections(texts["ipvs-connections.txt"])
+    assert connections.client_port.count(0) == 3  # one for each client of the Service with session affinity
+    counted = with_connections(parse_rules(texts["ipvs-save.txt"]), connections)
+    table = parse_table(texts["ipvs.txt"])
+    assert [[(s.active, s.inactive) for s in one.servers] for one in counted] == [
+        [(s.active, s.inactive) for s in one.servers] for one in table
+    ]
+    assert {(3, 0)} <= {(s.active, s.inactive) for one in table for s in one.servers}
+    assert listing(counted) == "\n".join(texts["ipvs.txt"].splitlines()[1:]) + "\n"
