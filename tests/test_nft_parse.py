@@ -52,6 +52,12 @@ def test_base_chains_run_by_priority_and_inet_sees_both_families() -> None:
     assert [chain.name for chain in rules.base_chains("ip6", "input")] == ["early"]
 
 
+def test_of_equal_priorities_the_chain_made_last_runs_first() -> None:
+    hook = {"family": "ip", "table": "t", "type": "filter", "hook": "input", "prio": 0}
+    rules = parse_nft(listing(TABLE, {"chain": {**hook, "name": "first"}}, {"chain": {**hook, "name": "second"}}))
+    assert [chain.name for chain in rules.base_chains("ip", "input")] == ["second", "first"]
+
+
 def test_an_empty_ruleset_is_empty() -> None:
     assert parse_nft(listing()).tables == {}
 

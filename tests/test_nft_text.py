@@ -34,15 +34,12 @@ def load(text: str, *, then: str = "nft -j list ruleset", check: bool = True) ->
     return done.stdout if done.returncode == 0 else ""
 
 
-def _flags_listed(expr: Any) -> Any:
-    """A single flag is text in one version of nft, and a list of one in another."""
-    return [
-        {
-            k: {**v, "flags": [v["flags"]]} if isinstance(v, dict) and isinstance(v.get("flags"), str) else v
-            for k, v in part.items()
-        }
-        for part in expr
-    ]
+def _flags_listed(value: Any) -> Any:
+    """A single flag is a word in one version of nft, and a list of one word in another."""
+    if isinstance(value, dict):
+        listed = {key: _flags_listed(one) for key, one in value.items()}
+        return {**listed, "flags": [listed["flags"]]} if isinstance(listed.get("flags"), str) else listed
+    return [_flags_listed(one) for one in value] if isinstance(value, list) else value
 
 
 def same(rules: Ruleset) -> Any:
@@ -51,7 +48,7 @@ def same(rules: Ruleset) -> Any:
     for key, table in rules.tables.items():
         chains = {
             name: (
-                [(rule.expr, rule.comment) for rule in chain.rules],
+                [(_flags_listed(rule.expr), rule.comment) for rule in chain.rules],
                 chain.type,
                 chain.hook,
                 chain.prio,

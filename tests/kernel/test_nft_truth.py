@@ -159,3 +159,34 @@ def test_a_node_port_answers_on_the_primary_address_only(places: tuple[Lab, dict
     outcome = evaluate(rules, Packet(4, "tcp", GATEWAY, 30080, PODS[7], "pod"), VIEW)
     assert outcome.action == "none"
     assert [a.end for a in lab.connect(spaces[PODS[7]], GATEWAY, 30080)] == ["refused"]  # nothing listens there
+
+
+ORDER = """
+table ip first {
+	chain a {
+		type filter hook output priority 0; policy accept;
+		meta mark 1 drop
+	}
+}
+table ip second {
+	chain b {
+		type filter hook output priority 0; policy accept;
+		udp dport 9 meta mark set 1
+	}
+}
+"""
+
+
+def test_of_equal_priorities_the_chain_made_last_runs_first() -> None:
+    require("nft")
+    with Lab("nfo") as lab:
+        alone = lab.namespace("a")
+        lab.run(alone, ["nft", "-f", "-"], text=ORDER)
+        listed = parse_nft(lab.run(alone, ["nft", "-j", "list", "ruleset"]))
+        lab.serve(alone, [("udp", "127.0.0.1", 9), ("udp", "127.0.0.1", 10)])
+        met = {port: lab.connect(alone, "127.0.0.1", port, protocol="udp", timeout=0.5)[0].end for port in (9, 10)}
+    view = NodeView("a", frozenset(("127.0.0.1",)))
+    said = {port: evaluate(listed, Packet(4, "udp", "127.0.0.1", port, None, "node"), view).action for port in (9, 10)}
+    assert said == {9: "drop", 10: "none"}
+    assert met[9] != "ok"
+    assert met[10] == "ok"
