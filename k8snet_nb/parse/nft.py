@@ -317,5 +317,5 @@ def _finish(rules: Ruleset) -> None:
             table.compat = table.compat or all(chain.name in _IPTABLES_CHAINS for chain in base)
         for chain in base:
             for family in ("ip", "ip6") if table.family == "inet" else (table.family,):
-                found.setdefault((family, chain.hook or ""), []).append(chain)
-    rules.hooks = {key: tuple(sorted(chains[::-1], key=lambda chain: chain.prio)) for key, chains in found.items()}
+                found.setdefault((family, chain.hook or ""), []).insert(0, chain)
+    rules.hooks = {key: tuple(sorted(chains, key=lambda chain: chain.prio)) for key, chains in found.items()}

@@ -76,13 +76,15 @@ def _pod(lab: Lab, node: str, number: int, address: str) -> str:
     return pod
 
 
-def _compare(outcome: Outcome, answers: list[Answer], source: str) -> None:
+def _compare(outcome: Outcome, answers: list[Answer], source: str, protocol: str) -> None:
     """Ends and shares (within 6 standard deviations), and the client's address as each server saw it."""
     ends = Counter(answer.end for answer in answers)
     if outcome.action != "dnat":
         assert set(ends) == {{"reject": "refused", "drop": "timeout"}[outcome.action]}
         return
-    assert set(ends) == {"ok"}
+    assert set(ends) <= ({"ok", "timeout"} if protocol == "udp" else {"ok"})
+    answers = [answer for answer in answers if answer.end == "ok"]
+    assert len(answers) >= 0.9 * ends.total()  # a datagram may be lost on a busy machine
     by_server: dict[tuple[str, int], Choice] = {(c.address, c.port): c for c in outcome.choices}
     met = Counter((answer.server, answer.port) for answer in answers)
     assert set(met) <= set(by_server)
@@ -136,7 +138,9 @@ def test_connections_end_where_evaluate_says(
     outcome = evaluate(rules, Packet(4, protocol, address, port, source, kind), VIEW)  # type: ignore[arg-type]
     assert outcome.unknown == ()
     namespace = spaces.get(who) or spaces[source]
-    _compare(outcome, lab.connect(namespace, address, port, protocol=protocol, count=count, timeout=1.0), source)
+    _compare(
+        outcome, lab.connect(namespace, address, port, protocol=protocol, count=count, timeout=1.0), source, protocol
+    )
 
 
 def test_a_new_client_of_a_sticky_service_stays_with_its_first_endpoint(
@@ -159,6 +163,94 @@ def test_a_node_port_answers_on_the_primary_address_only(places: tuple[Lab, dict
     outcome = evaluate(rules, Packet(4, "tcp", GATEWAY, 30080, PODS[7], "pod"), VIEW)
     assert outcome.action == "none"
     assert [a.end for a in lab.connect(spaces[PODS[7]], GATEWAY, 30080)] == ["refused"]  # nothing listens there
+
+
+CASES_FILE = Path(__file__).parents[1] / "data/nft-cases.json"
+CASES_VIEW = NodeView(
+    "n1",
+    frozenset(("192.0.2.11", "10.200.1.1", "127.0.0.1", "::1", "2001:db8::11", "2001:db8:200:1::1")),
+    frozenset(("192.0.2.11", "2001:db8::11")),
+    frozenset(("10.200.1.5", "10.200.1.6", "2001:db8:200:1::5", "2001:db8:200:1::6")),
+)
+
+
+@pytest.fixture(scope="module")
+def cases() -> Iterator[tuple[Lab, Ruleset, dict[str, str]]]:
+    """The constructed cases: a node with a pod that serves and one that asks, another node, a client outside."""
+    require("nft")
+    rules = parse_nft(CASES_FILE.read_bytes())
+    with Lab("nfc") as lab:
+        node, other, outside = lab.namespace("node", forward=True), lab.namespace("other"), lab.namespace("outside")
+        lab.bridge(node, "eth0", "192.0.2.11/24", "2001:db8::11/64")
+        for space, four, six in (
+            (other, "192.0.2.12/24", "2001:db8::12/64"),
+            (outside, "192.0.2.99/24", "2001:db8::99/64"),
+        ):
+            lab.plug(space, "eth0", four, node, "eth0", gateway="192.0.2.11")
+            lab.address(space, "eth0", six)
+            lab.route(space, "default", "2001:db8::11")
+        lab.address(outside, "eth0", "192.0.2.50/24")
+        lab.sysctl(outside, "net/ipv6/conf/eth0/accept_redirects", "0")
+        lab.sysctl(outside, "net/ipv4/conf/eth0/accept_redirects", "0")
+        lab.sysctl(node, "net/ipv4/icmp_ratelimit", "0")
+        lab.address(other, "lo", "10.200.2.5/32", "2001:db8:200:2::5/128")
+        lab.route(node, "10.200.2.0/24", "192.0.2.12")
+        lab.route(node, "2001:db8:200:2::/64", "2001:db8::12")
+        lab.run(node, ["ip", "route", "add", "default", "via", "192.0.2.12"])
+        lab.run(node, ["ip", "-6", "route", "add", "default", "via", "2001:db8::12"])
+        spaces = {"node": node, "outside": outside}
+        lab.bridge(node, "near", "10.200.1.1/24", "2001:db8:200:1::1/64")
+        for name in ("5", "6"):
+            spaces[name] = lab.namespace(f"pod{name}")
+            lab.plug(spaces[name], "eth0", f"10.200.1.{name}/24", node, "near", gateway="10.200.1.1")
+            lab.address(spaces[name], "eth0", f"2001:db8:200:1::{name}/64")
+            lab.route(spaces[name], "default", "2001:db8:200:1::1")
+        lab.serve(spaces["5"], [("tcp", "10.200.1.5", 8443), ("udp", "2001:db8:200:1::5", 53)])
+        lab.serve(other, [("tcp", "10.200.2.5", 8443), ("udp", "2001:db8:200:2::5", 53)])
+        lab.run(node, ["nft", "-f", "-"], text=ruleset_text(rules).text)
+        yield lab, rules, spaces
+
+
+def _agree(cases: tuple[Lab, Ruleset, dict[str, str]], packet: Packet, space: str, count: int) -> Outcome:
+    lab, rules, spaces = cases
+    outcome = evaluate(rules, packet, CASES_VIEW)
+    assert outcome.unknown == ()
+    answers = lab.connect(
+        spaces[space], packet.dst, packet.dport, protocol=packet.protocol, count=count, timeout=1.0, source=packet.src
+    )
+    if outcome.action == "dnat" and outcome.affinity is None:
+        answers = [answer for answer in answers if answer.end == "ok"]
+        shares, asked, count = Counter(answer.server for answer in answers), count, len(answers)
+        assert count >= 0.9 * asked  # a datagram may be lost on a busy machine
+        for choice in outcome.choices:
+            share = float(choice.probability or 0)
+            assert abs(shares[choice.address] - share * count) <= 6 * (count * share * (1 - share)) ** 0.5
+        masquerade = {choice.address: choice.masquerade for choice in outcome.choices}
+        for answer in answers:
+            assert masquerade[answer.server] is (answer.peer in CASES_VIEW.local)
+    else:
+        ends = {"dnat": "ok", "drop": "timeout", "reject": "refused"}
+        assert {answer.end for answer in answers} == {ends[outcome.action]}
+        assert len({answer.server for answer in answers}) == 1
+    return outcome
+
+
+def test_ipv6_udp_from_outside_and_by_node_port(cases: tuple[Lab, Ruleset, dict[str, str]]) -> None:
+    _agree(cases, Packet(6, "udp", "2001:db8:96::a", 53, "2001:db8::99", "outside"), "outside", 100)
+    _agree(cases, Packet(6, "udp", "2001:db8::11", 31053, "2001:db8::99", "outside"), "outside", 100)
+
+
+def test_source_ranges_let_in_and_shut_out(cases: tuple[Lab, Ruleset, dict[str, str]]) -> None:
+    allowed = _agree(cases, Packet(4, "tcp", "203.0.113.20", 443, "192.0.2.99", "outside"), "outside", 10)
+    refused = _agree(cases, Packet(4, "tcp", "203.0.113.20", 443, "192.0.2.50", "outside"), "outside", 1)
+    assert (allowed.action, allowed.affinity, refused.action) == ("dnat", 10800, "drop")
+
+
+def test_policy_local_without_a_local_endpoint(cases: tuple[Lab, Ruleset, dict[str, str]]) -> None:
+    for dst, port in (("203.0.113.30", 80), ("192.0.2.11", 31030)):
+        assert _agree(cases, Packet(4, "tcp", dst, port, "192.0.2.50", "outside"), "outside", 1).action == "drop"
+    rejected = _agree(cases, Packet(4, "udp", "192.0.2.11", 31031, "192.0.2.50", "outside"), "outside", 1)
+    assert rejected.action == "reject"
 
 
 ORDER = """
