@@ -91,6 +91,13 @@ def test_rules_of_every_form() -> None:
     assert wrr.servers[1].line == 6
 
 
+def test_marks_of_the_two_families_are_two_virtual_servers() -> None:
+    text = "-A -f 8 -6 -s rr\n-A -f 8 -s rr\n-a -f 8 -r 10.1.0.9:99 -m -w 1\n-a -f 8 -6 -r [fd00::9]:0 -m -w 1\n"
+    six, four = parse_rules(text)
+    assert [server.address for server in six.servers] == ["fd00::9"]
+    assert [server.address for server in four.servers] == ["10.1.0.9"]
+
+
 def test_the_table_says_the_same_as_the_rules_and_counts_connections() -> None:
     rules, table = parse_rules(RULES), parse_table(TABLE)
     for one, other in zip(rules, table, strict=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ..parse.ipvs import RealServer, VirtualServer, endpoint
 from ..parse.ipvs_listing import Connections
@@ -41,10 +40,10 @@ def with_connections(servers: Sequence[VirtualServer], connections: Connections)
 
     def counted(virtual: VirtualServer, server: RealServer) -> RealServer:
         key = (virtual.protocol or "", virtual.address or "", virtual.port or 0, server.address, server.port)
-        return replace(server, active=found[*key, True], inactive=found[*key, False])
+        return server._replace(active=found[*key, True], inactive=found[*key, False])
 
     return tuple(
-        one if one.address is None else replace(one, servers=tuple(counted(one, server) for server in one.servers))
+        one if one.address is None else one._replace(servers=tuple(counted(one, server) for server in one.servers))
         for one in servers
     )
 
