@@ -8,6 +8,7 @@ Prints one line a number: what, the measured value, the bound that it must keep,
 from __future__ import annotations
 
 import gc
+import json
 import statistics
 import sys
 import time
@@ -15,12 +16,15 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from generate_rules import NODE, generated_services, iptables_save
+from generate_rules import NODE, generated_services, iptables_save, nft_json
 
 from k8snet_nb.explain.iptables_path import evaluate
 from k8snet_nb.explain.iptables_services import services
+from k8snet_nb.explain.nft_path import evaluate as evaluate_nft
+from k8snet_nb.explain.nft_services import services as nft_services
 from k8snet_nb.explain.outcome import NodeView, Packet
 from k8snet_nb.parse.iptables import parse_iptables_save
+from k8snet_nb.parse.nft import parse_nft
 
 __all__ = ["Line", "pair", "seconds"]
 
@@ -84,12 +88,37 @@ def iptables() -> list[Line]:
             3,
         ),
         Line("iptables: one evaluation, median of first calls", statistics.median(first) * 1000, 5, "ms"),
-        Line("iptables: inventory of the node / parse", pair(lambda: services(rules), lambda: parse_iptables_save(text)), 5),
+        Line(
+            "iptables: inventory of the node / parse",
+            pair(lambda: services(rules), lambda: parse_iptables_save(text)),
+            5,
+        ),
         Line("iptables: memory of the parsed rules / text", held(lambda: parse_iptables_save(text)) / len(text), 12),
     ]
 
 
-PARTS: list[Callable[[], list[Line]]] = [iptables]
+def nft() -> list[Line]:
+    """The ``nft -j list ruleset`` of the same Services."""
+    generated = generated_services()
+    text = nft_json(generated)
+    view = NodeView("node", frozenset({NODE}), frozenset({NODE}), frozenset({"10.128.0.9"}), ("10.128.0.0/24",))
+    rules = parse_nft(text)
+    packets = [Packet(4, "tcp", s.address, s.port) for s in generated[3::251]]
+    packets += [Packet(4, "tcp", NODE, s.node_port, client="outside") for s in generated[::500] if s.node_port]
+    first = [seconds(lambda packet=packet: evaluate_nft(rules, packet, view)) for packet in packets]  # type: ignore[misc]
+    return [
+        Line(
+            f"nft: parse {len(text) / 1e6:.1f} MB / json.loads",
+            pair(lambda: parse_nft(text), lambda: json.loads(text)),
+            3,
+        ),
+        Line("nft: one evaluation, median of first calls", statistics.median(first) * 1000, 5, "ms"),
+        Line("nft: inventory of the node / parse", pair(lambda: nft_services(rules), lambda: parse_nft(text)), 5),
+        Line("nft: memory of the parsed rules / text", held(lambda: parse_nft(text)) / len(text), 12),
+    ]
+
+
+PARTS: list[Callable[[], list[Line]]] = [iptables, nft]
 
 if __name__ == "__main__":
     results = [line for part in PARTS for line in part()]

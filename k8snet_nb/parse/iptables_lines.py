@@ -16,19 +16,26 @@ __all__ = ["Part", "Problem", "Reader"]
 TARGETS = frozenset(
     """ACCEPT DROP REJECT RETURN QUEUE DNAT SNAT MASQUERADE REDIRECT NETMAP MARK CONNMARK CONNSECMARK SECMARK CT NOTRACK
     LOG NFLOG ULOG NFQUEUE TRACE TEE TPROXY AUDIT CHECKSUM CLASSIFY CLUSTERIP DSCP ECN HL HMARK IDLETIMER LED RATEEST
-    SET SYNPROXY TCPMSS TCPOPTSTRIP TOS TTL DNPT SNPT""".split()  # noqa: SIM905
+    SET SYNPROXY TCPMSS TCPOPTSTRIP TOS TTL DNPT SNPT""".split()
 )
 _COUNTED = re.compile(r"\[\d+:\d+\] ")
 _TABLE = re.compile(r"\*[a-z]+")
 _CHAIN = re.compile(r":(\S+) ((?:ACCEPT|DROP|QUEUE|RETURN|-)(?: \[\d+:\d+\])?)")
 _WHOLE_DNAT = re.compile(
-    r"DNAT --to-destination (?:(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?(?: --random| --persistent)*"
+    r"DNAT --to-destination (?:(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?"
+    r"(?: --random| --persistent)*"
 )
 _CUT_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A ")
 _FOREIGN = (
-    (re.compile(r"^Chain \S+ \((?:policy|\d+ references)", re.MULTILINE), "this is the output of `iptables -L`, not of `iptables-save`"),
+    (
+        re.compile(r"^Chain \S+ \((?:policy|\d+ references)", re.MULTILINE),
+        "this is the output of `iptables -L`, not of `iptables-save`",
+    ),
     (re.compile(r"\A\s*-[PN] \S+", re.MULTILINE), "this is the output of `iptables -S`, which shows one table only"),
-    (re.compile(r"\A\s*table \S+ \S+ \{", re.MULTILINE), "this is the output of `nft list ruleset`, not of `iptables-save`"),
+    (
+        re.compile(r"\A\s*table \S+ \S+ \{", re.MULTILINE),
+        "this is the output of `nft list ruleset`, not of `iptables-save`",
+    ),
     (re.compile(r"\A\s*[\[{][\s\"{]"), "this is JSON, not the output of `iptables-save`"),
     (re.compile(r"\A\s*(?:ip6?tables\S*|sudo|sh|bash): (.*)"), "this is an error message, not rules: `{0}`"),
 )
@@ -138,7 +145,8 @@ class Reader:
             name, _, spec = rest.partition(" ")
             chain = rules.get(name)
             if chain is None:
-                chain = rules[name] = self._first_rule(name, index)
+                chain = rules[name] = []
+                self._first_rule(self._part, name, index)
             chain.append(index)
             # the last ` -j ` is the target's unless a quote follows (a log prefix) or a quote stays open
             _, _, tail = spec.rpartition(" -j ")
@@ -154,12 +162,10 @@ class Reader:
         self._rules_read += index - start
         return index
 
-    def _first_rule(self, chain: str, number: int) -> list[int]:
-        assert self._part is not None
-        if chain not in self._part.heads:
-            self._part.heads[chain] = (0, "-")
+    def _first_rule(self, part: Part, chain: str, number: int) -> None:
+        if chain not in part.heads:
+            part.heads[chain] = (0, "-")
             self._problem(number, f"a rule of chain {chain}, which is not declared")
-        return []
 
     def _look_closer(self, number: int, line: str) -> int:
         """A line that is not obviously whole. Returns the number of its last line: a comment may hold line breaks."""
@@ -188,7 +194,7 @@ class Reader:
         return number
 
     def _closing_line(self, number: int) -> int | None:
-        """Where a quote that line ``number`` leaves open is closed, if no line between them looks like the save's own."""
+        """Where a quote that line ``number`` leaves open is closed, if no line on the way looks like the save's own."""
         for last in range(number + 1, min(number + 16, len(self.lines)) + 1):
             line = self.lines[last - 1]
             if _CUT_RULE.match(line) or line == "COMMIT" or _TABLE.fullmatch(line) or _CHAIN.fullmatch(line):

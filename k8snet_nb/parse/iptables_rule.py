@@ -19,16 +19,16 @@ _COUNTERS = re.compile(r"\[(\d+):(\d+)\] ")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _FLAGS = frozenset(
-    """-f --rcheck --update --remove --reap --rttl --rsource --rdest --random --random-fully --persistent --syn --notrack
-    --save-mark --restore-mark --loose --validmark --accept-local --invert --physdev-is-in --physdev-is-out
-    --physdev-is-bridged --limit-iface-in --limit-iface-out""".split()  # noqa: SIM905
+    """-f --rcheck --update --remove --reap --rttl --rsource --rdest --random --random-fully --persistent --syn
+    --notrack --save-mark --restore-mark --loose --validmark --accept-local --invert --physdev-is-in --physdev-is-out
+    --physdev-is-bridged --limit-iface-in --limit-iface-out""".split()
 )
 """Options that never have a value."""
 _VALUES = {"--match-set": 2, "--tcp-flags": 2, "--add-set": 2, "--del-set": 2, "--map-set": 2} | dict.fromkeys(
     """-A -j -g -m -s -d -p -i -o --comment --log-prefix --nflog-prefix --string --hex-string --dport --sport --dports
-    --sports --ports --mark --ctstate --ctstatus --ctdir --ctproto --ctorigdst --ctorigsrc --ctorigdstport --state --mode
-    --probability --every --packet --name --seconds --hitcount --mask --dst-type --src-type --to-destination --to-source
-    --to-ports --set-xmark --set-mark --reject-with --nfacct-name --src-range --dst-range""".split(),  # noqa: SIM905
+    --sports --ports --mark --ctstate --ctstatus --ctdir --ctproto --ctorigdst --ctorigsrc --ctorigdstport --state
+    --mode --probability --every --packet --name --seconds --hitcount --mask --dst-type --src-type --to-destination --to-source
+    --to-ports --set-xmark --set-mark --reject-with --nfacct-name --src-range --dst-range""".split(),
     1,
 )
 """How many words follow an option, whatever they look like. Of other options: the words up to the next option."""

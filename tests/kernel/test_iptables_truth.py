@@ -40,7 +40,7 @@ EXTRA = """*filter
 :OTHER - [0:0]
 -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -d 10.244.18.5/32 -p tcp -m tcp --dport 8080 -g OTHER
--A FORWARD -d 10.244.18.6/32 -m comment --comment "by chance -j DROP" -m statistic --mode random --probability 0.5 -j DROP
+-A FORWARD -d 10.244.18.6/32 -m comment --comment "by -j chance" -m statistic --mode random --probability 0.5 -j DROP
 -A FORWARD -j ACCEPT
 -A FORWARD -d 10.32.9.1/32 -j ACCEPT
 -A KUBE-PROXY-FIREWALL -d 10.32.9.1/32 -p tcp -m comment --comment "x/fw:http traffic not accepted by KUBE-FW-A" -j DROP
@@ -190,9 +190,11 @@ def test_udp(cluster: Cluster) -> None:
 
 def test_affinity_keeps_a_client(cluster: Cluster) -> None:
     outcome = cluster.says("10.32.91.161", 80, LOCAL_PODS[3])
-    assert outcome.affinity == 600 and len(outcome.choices) == 4
+    assert outcome.affinity == 600
+    assert len(outcome.choices) == 4
     servers = {answer.server for answer in cluster.does("10.32.91.161", 80, LOCAL_PODS[3], 20)}
-    assert len(servers) == 1 and servers <= {choice.address for choice in outcome.choices}
+    assert len(servers) == 1
+    assert servers <= {choice.address for choice in outcome.choices}
 
 
 def test_conntrack_shows_the_same(cluster: Cluster) -> None:
@@ -249,6 +251,7 @@ def test_other_semantics(other_rules: Cluster, dst: str, port: int, client: str,
 
 def test_a_drop_by_chance_is_told_with_its_share(other_rules: Cluster) -> None:
     outcome = evaluate(other_rules.rules, Packet(4, "tcp", LOCAL_PODS[4], 8080, CLIENT, "outside"), VIEW)
-    assert outcome.action == "none" and outcome.unknown == (
+    assert outcome.action == "none"
+    assert outcome.unknown == (
         "1/2 of the packets are dropped or rejected by a rule that works by chance or by endpoint",
     )
