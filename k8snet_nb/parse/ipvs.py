@@ -267,6 +267,9 @@ def numeric_endpoint(text: str) -> tuple[int, str, int]:
 
 
 def _virtual(words: list[str], number: int, line: str) -> VirtualServer:
+    if len(words) == 4 and words[0] in _PROTOCOLS and words[2] == "-s":  # what most of them are
+        family, address, port = numeric_endpoint(words[1])
+        return VirtualServer(family, _PROTOCOLS[words[0]], address, port, words[3], text=line, line=number)
     rest = _Words(words)
     key = _which(rest)
     scheduler: str | None = None

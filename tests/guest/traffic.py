@@ -180,7 +180,10 @@ def main() -> None:
     held = [socket.create_connection(tuple(plan["held"]), 10) for _ in range(3)]
     for connection in held:
         connection.recv(100)
-    print(json.dumps({"answers": answers, "listings": listings()}))
+    found = listings()
+    sh("ipvsadm -C")
+    sh("ipvsadm -R", plan["forms"])
+    print(json.dumps({"answers": answers, "listings": found, "forms": listings()}))
 
 
 def start_servers(namespace: str | None, addresses: list[str], ports: list[tuple[str, int]]) -> None:
