@@ -132,7 +132,7 @@ def _outside_quotes(text: str) -> str:
 
 ADDRESS = st.ip_addresses(v=4).map(str)
 PORT = st.integers(0, 65535)
-PREFIX = st.integers(1, 32).flatmap(
+PREFIX = st.integers(1, 31).flatmap(
     lambda n: st.integers(1, 2**n - 1).map(lambda v: {"prefix": {"addr": _dotted(v << (32 - n)), "len": n}})
 )
 PORT_RANGE = st.tuples(PORT, PORT).filter(lambda p: p[0] < p[1]).map(lambda p: {"range": list(p)})
