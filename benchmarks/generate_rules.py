@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GeneratedService", "generated_services", "ipvs_save", "iptables_save", "nft_json"]
+__all__ = ["GeneratedService", "generated_services", "iptables_save", "ipvs_save", "nft_json"]
 
 CLUSTER = "10.128.0.0/9"
 NODE = "192.0.2.11"
@@ -135,9 +135,7 @@ _NAT_START = """-A PREROUTING -m comment --comment "kubernetes service portals" 
 -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000""".split("\n")
 _NAT_POSTROUTING = """-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
 -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
--A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully""".split(
-    "\n"
-)
+-A KUBE-POSTROUTING -m comment --comment "service traffic requiring SNAT" -j MASQUERADE --random-fully""".split("\n")
 
 
 def ipvs_save(services: list[GeneratedService]) -> str:
@@ -209,7 +207,19 @@ def nft_json(services: list[GeneratedService]) -> str:
     ]
     base = {"family": "ip", "table": "kube-proxy"}
     for name, kind, hook, priority in hooks:
-        listing.append({"chain": {**base, "name": name, "handle": 0, "type": kind, "hook": hook, "prio": priority, "policy": "accept"}})
+        listing.append(
+            {
+                "chain": {
+                    **base,
+                    "name": name,
+                    "handle": 0,
+                    "type": kind,
+                    "hook": hook,
+                    "prio": priority,
+                    "policy": "accept",
+                }
+            }
+        )
     listing += [{"chain": {**base, "name": name, "handle": 0}} for name in [*names, *chains]]
     listing += _sets(services, entries, ports)
     listing += _common_rules()
@@ -227,7 +237,14 @@ def _sets(services: list[GeneratedService], entries: list[Any], ports: list[Any]
     return [
         {"set": {**base, "name": "cluster-ips", "type": address, "elem": [service.address for service in services]}},
         {"set": {**base, "name": "nodeport-ips", "type": address, "elem": [NODE]}},
-        {"set": {**base, "name": "hairpin-connections", "type": [address, address, protocol, port_type], "elem": hairpins}},
+        {
+            "set": {
+                **base,
+                "name": "hairpin-connections",
+                "type": [address, address, protocol, port_type],
+                "elem": hairpins,
+            }
+        },
         {"map": {**vmap, "name": "service-ips", "type": [address, protocol, port_type], "elem": entries}},
         {"map": {**vmap, "name": "service-nodeports", "type": [protocol, port_type], "elem": ports}},
     ]
@@ -252,7 +269,12 @@ def _common_rules() -> list[dict[str, Any]]:
         _rule("services", _match(daddr, "@nodeport-ips"), node_ports),
         _rule("mark-for-masquerade", set_mark),
         _rule("masquerading", _match({"&": [mark, 16384]}, 0, "!="), clear_mark, masquerade),
-        _rule("masquerading", _match({"ct": {"key": "status"}}, "dnat", "in"), _match(hairpin, "@hairpin-connections"), masquerade),
+        _rule(
+            "masquerading",
+            _match({"ct": {"key": "status"}}, "dnat", "in"),
+            _match(hairpin, "@hairpin-connections"),
+            masquerade,
+        ),
     ]
 
 

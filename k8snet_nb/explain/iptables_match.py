@@ -13,11 +13,11 @@ from ipaddress import ip_address
 
 from ..parse.ipset import IpSet
 from ..parse.ipset import match as match_set
-from ..parse.iptables_rule import Match, Option, Rule
+from ..parse.iptables_rule import Match, Rule
 from .iptables_state import Source, State, covers, net
 from .outcome import NodeView, Packet, exact_share
 
-__all__ = ["Context", "Fork", "Verdict", "is_local", "test_match"]
+__all__ = ["Context", "Fork", "Verdict", "is_local", "rule_chance", "test_match"]
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58, "icmpv6": 58, "udplite": 136, "dccp": 33}
 PROTOCOLS |= {"esp": 50, "ah": 51, "gre": 47, "ipv4": 4, "ipencap": 4, "ipv6": 41, "igmp": 2}
@@ -50,7 +50,7 @@ class Context:
 Test = Callable[[Context, State, Match], Verdict]
 
 
-def test_match(context: Context, state: State, match: Match, rule: Rule) -> Verdict:
+def test_match(context: Context, state: State, match: Match) -> Verdict:
     """The verdict on one match of a rule; None also for modules that are not understood."""
     test = _TESTS.get(match.module)
     return None if test is None else test(context, state, match)
@@ -248,14 +248,25 @@ def _direction(context: Context, state: State, value: str) -> Verdict:
 
 
 def _statistic(context: Context, state: State, match: Match) -> Verdict:
+    return _share(match)
+
+
+def rule_chance(rule: Rule) -> Fraction | None:
+    """The share of packets that a rule with ``-m statistic`` takes of those that come to it; None without one."""
+    return next((_share(match) for match in rule.matches if match.module == "statistic"), None)
+
+
+def _share(match: Match) -> Fraction | None:
     """random: its exact chance. nth: every rule counts the packets that it meets, so in the long run 1 of n holds."""
     mode = match.option("--mode")
     chance, every = match.option("--probability"), match.option("--every")
     try:
         if mode and mode.value == "random" and chance:
-            return _not(exact_share(chance.value), chance.negated)
+            share = exact_share(chance.value)
+            return 1 - share if chance.negated else share
         if mode and mode.value == "nth" and every:
-            return _not(Fraction(1, int(every.value)), every.negated)
+            share = Fraction(1, int(every.value))
+            return 1 - share if every.negated else share
     except (ValueError, ZeroDivisionError):
         pass
     return None
@@ -353,8 +364,3 @@ _TESTS: dict[str, Test] = {
     "nfacct": _nfacct,
     "iprange": _each({"--dst-range": _destination_range}),
 }
-
-
-def options_of(rule: Rule, module: str) -> list[Option]:
-    """All options of a module in a rule."""
-    return [option for match in rule.matches if match.module == module for option in match.options]

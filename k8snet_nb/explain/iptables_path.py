@@ -50,9 +50,7 @@ class _World:
     walk: Walk
 
 
-def evaluate(
-    rules: Ruleset, packet: Packet, view: NodeView, *, ipsets: Mapping[str, IpSet] | None = None
-) -> Outcome:
+def evaluate(rules: Ruleset, packet: Packet, view: NodeView, *, ipsets: Mapping[str, IpSet] | None = None) -> Outcome:
     """Take the first packet of a connection through the rules of a node.
 
     ``ipsets``: the parsed sets that ``-m set`` refers to; without them such matches are undecided. The client is
@@ -175,7 +173,9 @@ def _ends(delivered: States, lost: list[Lost]) -> _Ends:
             translated.setdefault((state.dst, state.dport), []).append((state, chance))
     if translated:
         choices = tuple(
-            Choice(address, port, sum((c for _, c in ways), Fraction(0)), masquerade=_one({s.masquerade for s, _ in ways}))
+            Choice(
+                address, port, sum((c for _, c in ways), Fraction(0)), masquerade=_one({s.masquerade for s, _ in ways})
+            )
             for (address, port), ways in translated.items()
         )
         seconds = [s.affinity for ways in translated.values() for s, _ in ways if s.affinity is not None]
@@ -225,7 +225,9 @@ def _source_notes(general: _Ends, special: dict[str, _Ends]) -> list[str]:
 def _mixture(ends: _Ends) -> list[str]:
     notes = []
     if ends.action != "drop" and ends.action != "reject" and ends.lost:
-        notes.append(f"{ends.lost} of the packets are dropped or rejected by a rule that works by chance or by endpoint")
+        notes.append(
+            f"{ends.lost} of the packets are dropped or rejected by a rule that works by chance or by endpoint"
+        )
     if ends.passed:
         notes.append(f"{ends.passed} of the packets pass untranslated: no rule of the ladder takes them")
     return notes

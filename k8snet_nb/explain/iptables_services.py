@@ -109,7 +109,9 @@ def _translated(rules: Ruleset, nat: Table, name: str, reader: _Chains) -> list[
             continue  # the same NodePort again, only counted: "localhost_nps_accepted_pkts"
         kind, service = _kind(comment, address, "external_ip")
         cluster, local, problem = reader.endpoints(target)
-        found.append(ServiceEntry(kind, service, protocol, address, port, "dnat", target, cluster, local, number, problem))
+        found.append(
+            ServiceEntry(kind, service, protocol, address, port, "dnat", target, cluster, local, number, problem)
+        )
     return found
 
 

@@ -43,7 +43,7 @@ class State(NamedTuple):
     """One way that the packet may be at some point of its walk.
 
     ``inside``: the source lies in this prefix (text), a condition that a ``-s`` made; ``outside``: and in none of
-    these. ``end`` names the choice that DNAT made: (address, port).
+    these. ``affinity``: seconds for which a client that ended here comes back.
     """
 
     dst: str

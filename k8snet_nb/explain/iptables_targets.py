@@ -1,4 +1,4 @@
-"""What targets do to the packet: iptables-extensions(8). A change answers the new state, or None when it cannot tell."""
+"""What targets do to the packet: iptables-extensions(8). A change answers the new state; None: it cannot be told."""
 
 from __future__ import annotations
 
@@ -107,5 +107,7 @@ CHANGES: dict[str, Callable[[Context, Rule, State], State | None]] = {
 TERMINAL = frozenset(["DNAT", "REDIRECT", "MASQUERADE", "SNAT"])
 """Of those: after them no further rule of the table is asked."""
 
-UNKNOWN_TARGETS = frozenset(["NFQUEUE", "QUEUE", "TPROXY", "NETMAP", "SYNPROXY", "CLUSTERIP", "HMARK", "DNPT", "SNPT", "TARPIT"])
+UNKNOWN_TARGETS = frozenset(
+    ["NFQUEUE", "QUEUE", "TPROXY", "NETMAP", "SYNPROXY", "CLUSTERIP", "HMARK", "DNPT", "SNPT", "TARPIT"]
+)
 """Targets that may end or redirect the packet in ways that rules alone do not tell. The rest only note something."""

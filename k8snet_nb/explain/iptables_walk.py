@@ -15,7 +15,7 @@ from fractions import Fraction
 from ..errors import FactBroken
 from ..parse.iptables import Chain, Ruleset
 from ..parse.iptables_rule import Rule
-from .iptables_match import Context, Fork, is_local, test_match
+from .iptables_match import Context, Fork, is_local, rule_chance, test_match
 from .iptables_says import rule_words
 from .iptables_state import State
 from .iptables_targets import CHANGES, TERMINAL, UNKNOWN_TARGETS
@@ -25,7 +25,8 @@ __all__ = ["Asked", "Lost", "States", "Walk"]
 
 States = dict[State, Fraction]
 MAX_DEPTH = 64
-MAX_TESTS = 400_000
+MAX_TESTS = 200_000
+MAX_CHAINS = 20_000
 _ORDER = ("raw", "mangle", "nat", "filter", "security")
 
 
@@ -61,6 +62,7 @@ class Walk:
     ranges: dict[str, None] = field(default_factory=dict)
     _accepted: States = field(default_factory=dict)
     _tests: int = 0
+    _chains: int = 0
 
     def run(self) -> States:
         """The states in which the packet is delivered, with their chances."""
@@ -131,10 +133,10 @@ class Walk:
     def _test(self, table: str, rule: Rule, state: State, chance: Fraction, matched: States, missed: States) -> None:
         self._tests += 1
         if self._tests > MAX_TESTS:
-            raise FactBroken(self.rules.fact, self.rules.where, f"line {rule.number}: the rules never come to an end")
+            raise self._endless(rule)
         share, forks, unknown = Fraction(1), list[Fork](), list[str]()
         for match in rule.matches:
-            verdict = test_match(self.context, state, match, rule)
+            verdict = test_match(self.context, state, match)
             if verdict is True:
                 continue
             if verdict is False:
@@ -180,7 +182,9 @@ class Walk:
             self._jump(table, rule, chain, matched, returned if rule.goto else remaining, path)
         else:
             if target in UNKNOWN_TARGETS:
-                self.asked[rule.number] = Asked(table, rule, f"what {target} does with it cannot be told", decisive=True)
+                self.asked[rule.number] = Asked(
+                    table, rule, f"what {target} does with it cannot be told", decisive=True
+                )
             _into(remaining, matched)
 
     def _change(
@@ -200,13 +204,14 @@ class Walk:
                 self.asked[rule.number] = Asked(table, rule, why, decisive=True)
             _add(to, new or old, matched[old])
 
-    def _jump(
-        self, table: str, rule: Rule, chain: Chain, matched: States, to: States, path: tuple[str, ...]
-    ) -> None:
+    def _jump(self, table: str, rule: Rule, chain: Chain, matched: States, to: States, path: tuple[str, ...]) -> None:
         if chain.name in path or len(path) > MAX_DEPTH:
             way = " -> ".join((*path[-6:], chain.name))
             why = f"line {rule.number}: chains jump in a circle or too deep ({way}): `{rule.line[:200]}`"
             raise FactBroken(self.rules.fact, self.rules.where, why, "No kernel accepts such rules: record them again")
+        self._chains += 1
+        if self._chains > MAX_CHAINS:
+            raise self._endless(rule)
         known = len(self.steps)
         fresh = rule.number not in self.steps
         self._step(table, rule)
@@ -217,20 +222,19 @@ class Walk:
             del self.steps[rule.number]
         _into(to, back)
 
+    def _endless(self, rule: Rule) -> FactBroken:
+        why = f"line {rule.number}: the chains branch so often that the walk does not come to an end"
+        return FactBroken(self.rules.fact, self.rules.where, why)
+
     def _step(self, table: str, rule: Rule) -> None:
         if rule.number not in self.steps:
-            chance = next((v for m in rule.matches if m.module == "statistic" for v in [_chance(self.context, m, rule)]), None)
-            step = Step(f"{table} {rule.chain}", rule.text, rule_words(rule, chance), self.rules.fact)
-            self.steps[rule.number] = step
-
-
-def _chance(context: Context, match: object, rule: Rule) -> Fraction | None:
-    verdict = test_match(context, State("0.0.0.0", 0), match, rule)  # type: ignore[arg-type]
-    return verdict if isinstance(verdict, Fraction) else None
+            place = f"{table} {rule.chain}"
+            self.steps[rule.number] = Step(place, rule.text, rule_words(rule, rule_chance(rule)), self.rules.fact)
 
 
 def _source_range(rule: Rule) -> str | None:
-    return next((o.value for m in rule.matches if m.module == "ip" for o in m.options if o.name == "-s" and not o.negated), None)
+    options = (option for match in rule.matches if match.module == "ip" for option in match.options)
+    return next((option.value for option in options if option.name == "-s" and not option.negated), None)
 
 
 def _fork(state: State, fork: Fork) -> tuple[State, State]:

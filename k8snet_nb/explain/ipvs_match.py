@@ -54,7 +54,7 @@ class Around:
             if part.module == "set":
                 held = self._set(part, state)
             else:
-                held = self._decide(test_match(self.context, state, part, rule))
+                held = self._decide(test_match(self.context, state, part))
             if held is False:
                 return False
             undecided = undecided or held is None

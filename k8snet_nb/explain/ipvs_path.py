@@ -9,6 +9,7 @@ masquerading. A real server on the node itself is reached without POSTROUTING, u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -25,6 +26,7 @@ from .outcome import Action, Choice, NodeView, Outcome, Packet, Step
 __all__ = ["Programmed", "evaluate", "find", "services"]
 
 _FACT = "ipvs-save.txt"
+_SOURCE_SET = re.compile(r"--match-set \S+ \S*src")
 Masquerade = bool | str | None
 
 
@@ -105,16 +107,16 @@ def evaluate(
     around = Around.of(packet, view, iptables, ipsets) if iptables is not None else None
     if around is None:
         trace.doubt("the iptables rules of the node are not known: neither filter rules nor masquerading can be told")
-    state = State(packet.dst, packet.dport)
+    ends = [End("accept", State(packet.dst, packet.dport))]
     hook = "OUTPUT" if packet.client == "node" else "PREROUTING"
-    stopped, state = _before(iptables, around, hook, ("raw", "mangle", "nat"), state, trace)
+    stopped, ends = _before(iptables, around, hook, ("raw", "mangle", "nat"), ends, trace)
     if stopped is not None:
         return trace.outcome(stopped)
     if packet.client != "node":
         away = _not_local(packet, view, trace)
         if away is not None:
             return away
-        stopped, state = _before(iptables, around, "INPUT", ("mangle", "filter"), state, trace)
+        stopped, ends = _before(iptables, around, "INPUT", ("mangle", "filter"), ends, trace)
         ranges = tuple(around.ranges) if around else ()
         if stopped is not None:
             return trace.outcome(stopped, source_ranges=ranges)
@@ -122,42 +124,39 @@ def evaluate(
     if virtual is None:
         return _no_virtual(packet, view, trace)
     outcome = _scheduled(
-        virtual, packet, trace, lambda server: _masquerade(server, view, iptables, around, state, trace)
+        virtual, packet, trace, lambda server: _masquerade(server, view, iptables, around, ends, trace)
     )
     return replace(outcome, source_ranges=tuple(around.ranges) if around else ())
 
 
 def _before(
-    rules: Ruleset | None, around: Around | None, hook: str, tables: tuple[str, ...], state: State, trace: _Trace
-) -> tuple[Action | None, State]:
-    """The rules of one hook before IPVS: what they end the packet with, None when it goes on, and its state then."""
+    rules: Ruleset | None, around: Around | None, hook: str, tables: tuple[str, ...], ends: list[End], trace: _Trace
+) -> tuple[Action | None, list[End]]:
+    """The rules of one hook before IPVS: what they end the packet with, None when it goes on, and the ways it does."""
     if rules is None or around is None:
-        return None, state
-    ends = run_hook(rules, tables, around.at(hook), state)
-    passed = [end for end in ends if end.verdict == "accept"]
-    if len({end.verdict for end in ends}) == 1:
-        chosen = ends[-1]  # the way on which no undecided rule was taken to match
-    elif passed and hook == "INPUT" and around.ranges:
-        chosen = passed[0]  # who is in the source ranges; they are part of the answer
-        trace.steps += chosen.steps
-        trace.step("filter INPUT", chosen.steps[-1].text, f"only for clients in {', '.join(around.ranges)}", rules.fact)
-        return None, chosen.state
-    else:
-        chosen = passed[-1] if passed else ends[-1]
-        trace.doubt(*(doubt for end in ends for doubt in end.doubts))
+        return None, ends
+    found = [
+        replace(end, doubts=before.doubts + end.doubts)
+        for before in ends
+        for end in run_hook(rules, tables, around.at(hook), before.state)
+    ]
+    # one way for each state; the last is the one on which no undecided rule was taken to match
+    passed = list({end.state: end for end in found if end.verdict == "accept"}.values())
+    chosen = passed[-1] if passed else found[-1]
     trace.steps += chosen.steps
-    if chosen.verdict == "accept":
-        return None, _joined(passed, trace)
+    if len({end.verdict for end in found}) > 1:
+        doubts = [doubt for end in found for doubt in end.doubts]
+        if passed and hook == "INPUT" and around.ranges:
+            # that a client's range decides is part of the answer, not a doubt
+            doubts = [doubt for doubt in doubts if not _SOURCE_SET.search(doubt)]
+            text = chosen.steps[-1].text if chosen.steps else ""
+            trace.step("filter INPUT", text, f"only for clients in {', '.join(around.ranges)}", rules.fact)
+        trace.doubt(*doubts)
+    if passed:
+        return None, passed
     trace.doubt(*chosen.doubts)
     stopped: dict[str, Action] = {"drop": "drop", "reject": "reject"}
-    return stopped.get(chosen.verdict, "none"), chosen.state
-
-
-def _joined(passed: Sequence[End], trace: _Trace) -> State:
-    """The state after undecided rules: ends that agree on the mark need no doubt."""
-    if len({end.state.mark for end in passed}) > 1:
-        trace.doubt(*(doubt for end in passed for doubt in end.doubts))
-    return passed[-1].state
+    return stopped.get(chosen.verdict, "none"), found
 
 
 def _not_local(packet: Packet, view: NodeView, trace: _Trace) -> Outcome | None:
@@ -231,19 +230,25 @@ def _port(server: RealServer, packet: Packet) -> int:
 
 
 def _masquerade(
-    server: RealServer, view: NodeView, rules: Ruleset | None, around: Around | None, state: State, trace: _Trace
+    server: RealServer, view: NodeView, rules: Ruleset | None, around: Around | None, ends: list[End], trace: _Trace
 ) -> Masquerade:
-    """What becomes of the source of packets that go to this real server."""
+    """What becomes of the source of packets that go to this real server; None when the ways that it may come differ."""
     if rules is None or around is None:
         return None
     packet = around.context.packet
     if server.address in view.local and packet.client != "node":
         return False
-    sent = state._replace(dst=server.address, dport=_port(server, packet))
-    plain = _sent_on(rules, around, sent, None, trace)
-    if plain is False and packet.client == "pod" and packet.src is None and server.address in view.pod_addresses:
-        return "hairpin" if _sent_on(rules, around, sent, server.address, trace) else False
-    return plain
+    found: set[Masquerade] = set()
+    for end in ends:
+        sent = end.state._replace(dst=server.address, dport=_port(server, packet))
+        plain: Masquerade = _sent_on(rules, around, sent, None, trace)
+        if plain is False and packet.client == "pod" and packet.src is None and server.address in view.pod_addresses:
+            plain = "hairpin" if _sent_on(rules, around, sent, server.address, trace) else False
+        found.add(plain)
+    if len(found) > 1:
+        trace.doubt(*(doubt for end in ends for doubt in end.doubts))
+        return None
+    return found.pop()
 
 
 def _sent_on(rules: Ruleset, around: Around, state: State, src: str | None, trace: _Trace) -> bool | None:

@@ -67,7 +67,7 @@ class Lookups:
         return possible[self.guide.choose(Fork(weights))]
 
     def _member(self, left: Value, right: Any, rule: Rule) -> bool | None:
-        if isinstance(right, str) and right.startswith("@") or isinstance(right, dict) and "set" in right:
+        if (isinstance(right, str) and right.startswith("@")) or (isinstance(right, dict) and "set" in right):
             found = self.find(left, right, rule, is_map=False)
             return None if found is UNKNOWN else found is not None
         if isinstance(right, list):
@@ -76,7 +76,7 @@ class Lookups:
         if isinstance(left, Draw):
             draw_set = NftSet("", "", "", False, exact={(right,): right})
             return self._find_draw(left, draw_set) is not None
-        if isinstance(right, dict) and "concat" in right or left is ANY_SOURCE:
+        if (isinstance(right, dict) and "concat" in right) or left is ANY_SOURCE:
             parts = right["concat"] if isinstance(right, dict) and "concat" in right else [right]
             values = left if isinstance(left, tuple) else (left,)
             found = self._candidates(values, [Element(tuple(parts), None, "", None, right)], rule)

@@ -5,7 +5,7 @@ No chain or set has a meaning by its name here; only the words of a step (``says
 
 from __future__ import annotations
 
-from ..parse.nft import NftSet, Rule, Ruleset
+from ..parse.nft import Chain, NftSet, Rule, Ruleset
 from ..parse.nft_text import chain_text, element_text, rule_text
 from .nft_run import Mark, Run
 from .nft_source import Ranges, Sources, canonical, part_range
@@ -97,15 +97,14 @@ def _marked_if_not_in(rule: Rule) -> Ranges:
 
 
 def _action(folded: Folded, unknown: list[str]) -> Action:
-    actions = dict[Action, None]()
-    for end in folded.ends:
-        actions[end.action] = None
+    actions: set[Action] = {end.action for end in folded.ends}
     if len(actions) > 1:
         for end, (share, _) in folded.ends.items():
             if end.action != "dnat":
                 chance = "some of the packets" if share is None else f"with a chance of {share}, the packets"
                 unknown.append(f"{chance} end otherwise: {end.action}")
-    return next((a for a in ("dnat", "reject", "drop") if a in actions), "none")  # type: ignore[return-value]
+    order: tuple[Action, ...] = ("dnat", "reject", "drop")
+    return next((action for action in order if action in actions), "none")
 
 
 def _blind_notes(blind: dict[tuple[str, str], set[int]]) -> list[str]:
@@ -136,8 +135,7 @@ def _step(mark: Mark) -> Step:
         return Step(place, element_text(owner, element), _says_element(owner, element.comment, element.data), FACT)
     if rule is not None:
         return Step(f"{rule.family} {rule.table} {rule.chain}", rule_text(rule), _says(rule), FACT)
-    chain = mark.chain
-    assert chain is not None
+    chain = mark.chain or Chain("", "", "")
     return Step(f"{chain.family} {chain.table} {chain.name}", chain_text(chain), f"the policy is {chain.policy}", FACT)
 
 

@@ -17,7 +17,7 @@ from ..parse.nft_text import rule_text
 from .nft_lookup import Lookups
 from .nft_source import Sources, canonical
 from .nft_tree import End, Guide
-from .nft_values import UNKNOWN, State, number
+from .nft_values import MISMATCH, UNKNOWN, State, number
 
 __all__ = ["Mark", "Run"]
 
@@ -144,7 +144,7 @@ class Run:
                     return None
                 if answer is None:
                     doubts.append(statement(part, Problems()))
-            elif kind in _HARMLESS or kind == "xt" and body and body.get("name") == "comment":
+            elif kind in _HARMLESS or (kind == "xt" and body and body.get("name") == "comment"):
                 continue
             elif kind in _DOUBTFUL:
                 over = isinstance(body, dict) and body.get("inv")
@@ -207,17 +207,16 @@ class Run:
         state = self.state
         address = self.lookups.value(body["addr"], rule) if "addr" in body else state.address
         port = self.lookups.value(body["port"], rule) if "port" in body else state.port
+        if address is MISMATCH or port is MISMATCH:  # a map without an element for it ends the rule
+            return "continue", None
         if isinstance(address, dict) and "concat" in address:
             address, port = address["concat"]
         elif isinstance(address, tuple):
             address, port = address
-        try:
-            state.address, state.port = canonical(address), int(port)
-        except (TypeError, ValueError):
-            if not isinstance(address, str):
-                self._doubt(rule, ["which address it gives"])
-                return "continue", None
-            self.notes[f"{_place(rule)}: not decided which port: {rule_text(rule)}"] = None
+        if not isinstance(address, str) or not isinstance(port, int):
+            self._doubt(rule, ["which address and port it gives"])
+            return "continue", None
+        state.address, state.port = canonical(address), port
         self.marks.append(Mark(rule))
         state.dnat = True
         return "accept", None

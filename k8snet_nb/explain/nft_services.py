@@ -17,6 +17,7 @@ __all__ = ["Programmed", "services"]
 Entry = Literal["cluster_ip", "external", "node_port"]
 Endpoints = frozenset[tuple[str, int]]
 _ADDRESSES = {("ipv4_addr", "inet_proto", "inet_service"), ("ipv6_addr", "inet_proto", "inet_service")}
+DEEPEST = 16  # the kernel's own limit for jumps
 _NODE_PORTS = ("inet_proto", "inet_service")
 
 
@@ -113,25 +114,19 @@ class _Inventory:
             return self._reach[name]
         self._reach[name] = _Reach(None, None)  # a circle ends here
         chain = self._table.chains.get(name)
-        here, cluster, local = self._direct(chain) if chain and depth < 16 else (set(), None, None)
-        for target in _targets(chain) if chain else ():
+        if chain is None or depth > DEEPEST:
+            return self._reach[name]
+        cluster, local = None, None
+        for target in _targets(chain):
             below = self._reached(target, depth + 1)
             cluster = _either(cluster, below.cluster)
             local = _either(local, below.local)
-        if name.startswith("local-"):
-            local, cluster = _either(_either(local, cluster), frozenset(here) or None), None
-        else:
-            cluster = _either(cluster, frozenset(here) or None)
-        self._reach[name] = _Reach(cluster, local)
-        return self._reach[name]
-
-    def _direct(self, chain: Chain) -> tuple[set[tuple[str, int]], Endpoints | None, Endpoints | None]:
-        here = set[tuple[str, int]]()
-        for rule in chain.rules:
-            for part in rule.expr:
-                if "dnat" in part:
-                    here.update(self._endpoints(part["dnat"]))
-        return here, None, None
+        dnats = (part["dnat"] for rule in chain.rules for part in rule.expr if "dnat" in part)
+        here = frozenset(endpoint for body in dnats for endpoint in self._endpoints(body)) or None
+        own = name.startswith("local-")
+        reach = _Reach(None, _either(_either(local, cluster), here)) if own else _Reach(_either(cluster, here), local)
+        self._reach[name] = reach
+        return reach
 
     def _endpoints(self, body: dict[str, Any]) -> list[tuple[str, int]]:
         address = body.get("addr")

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from .outcome import Action
 
-__all__ = ["End", "Fork", "Folded", "Guide", "explore"]
+__all__ = ["End", "Folded", "Fork", "Guide", "explore"]
 
 LIMIT = 20_000
 
@@ -75,8 +75,7 @@ def explore(run: Callable[[Guide], tuple[End, bool]]) -> tuple[Folded, bool]:
 
     The second value says whether all ways were run (there is a limit, for rules made to explode).
     """
-    root, pending = _Node(), [()]
-    answers: tuple[int, ...]
+    root, pending = _Node(), list[tuple[int, ...]]([()])
     for _ in range(LIMIT):
         if not pending:
             break

@@ -213,7 +213,7 @@ def part_in(value: Value, part: Any) -> bool | None:
     """Is one value what one part of an element says (equal, in the prefix or range, ``*``)?"""
     if part == "*" or (value == part and not isinstance(value, NotLoopback)):
         return True
-    if value is UNKNOWN or value is ANY_SOURCE or isinstance(part, dict) and not {"prefix", "range"} & part.keys():
+    if value is UNKNOWN or value is ANY_SOURCE or (isinstance(part, dict) and not {"prefix", "range"} & part.keys()):
         return None
     if isinstance(value, NotLoopback):
         return False if part in ("lo", "local") else None

@@ -3,9 +3,9 @@
 Not by which tool lists it (iptables-nft rules appear in ``nft list ruleset`` too), nor by what kube-proxy says of
 itself (it may be dead, or just restarted in another mode), though both are told beside it.
 
-Who wins when two modes know the same Service follows from the hooks (include/uapi/linux/netfilter_ipv4.h, ip_vs_core.c):
-iptables' nat and kube-proxy's nftables chains translate at PREROUTING and OUTPUT, priority -100; IPVS takes a packet at
-LOCAL_IN, or at LOCAL_OUT with priority -99, so it only gets what nobody translated before. Between two chains of the
+Who wins when two modes know the same Service follows from the hooks (uapi/linux/netfilter_ipv4.h, ip_vs_core.c). The
+nat chains of iptables and those of kube-proxy's nftables mode translate at PREROUTING and OUTPUT, priority -100; IPVS
+takes a packet at LOCAL_IN, or at LOCAL_OUT with priority -99: it only gets what nobody translated before. Between two chains of the
 same hook and priority, the kernel asks the one that was registered last (nf_hook_entries_grow), and the first that
 translates settles it.
 """
@@ -86,11 +86,17 @@ def proxy_mode(
     tables = None if nft is None else list(nft)
     evidence: list[Evidence] = []
     found: list[Mode] = []
-    for mode, seen in (("iptables", _iptables(node, iptables)), ("nftables", _nftables(node, tables)), ("ipvs", _ipvs(node, ipvs))):
+    proofs: dict[Mode, list[Evidence]] = {
+        "iptables": _iptables(node, iptables),
+        "nftables": _nftables(node, tables),
+        "ipvs": _ipvs(node, ipvs),
+    }
+    for proven, seen in proofs.items():
         if seen:
-            found.append(mode)  # type: ignore[arg-type]
+            found.append(proven)
             evidence += seen
-    unseen = [name for name, fact in (("iptables", iptables), ("nft.json", nft), ("ipvs-save.txt", ipvs)) if fact is None]
+    facts = {"iptables": iptables, "nft.json": nft, "ipvs-save.txt": ipvs}
+    unseen = [name for name, fact in facts.items() if fact is None]
     mode, why = _winner(found, tables or [], own_word, unseen)
     if not found:
         evidence += _nothing(node, iptables, tables, ipvs)
@@ -121,16 +127,21 @@ def _iptables(node: str, saves: Sequence[Ruleset] | None) -> list[Evidence]:
             continue
         portals = rules.chain("nat", "KUBE-SERVICES")
         lines = [rules.rule(number).text for number in portals.numbers[:1]] if portals else []
-        lines += [rule.text for rule in (rules.chain("nat", chains[0]) or ()).rules()][:3]  # type: ignore[union-attr]
+        first = rules.chain("nat", chains[0])
+        lines += [rules.rule(number).text for number in first.numbers[:2]] if first else []
         flavour = f" ({rules.flavour} flavour)" if rules.flavour else ""
-        says = f"IPv{rules.family}: {len(chains)} chains of Services in table nat{flavour}: iptables mode programmed them"
+        says = (
+            f"IPv{rules.family}: {len(chains)} chains of Services in table nat{flavour}: iptables mode programmed them"
+        )
         found.append(_evidence(node, rules.fact, lines, says))
     return found
 
 
 def _nftables(node: str, tables: list[KubeProxyTable] | None) -> list[Evidence]:
     return [
-        _evidence(node, "nft.json", table.lines, f"table {table.family} kube-proxy has {table.entries} entries of Services")
+        _evidence(
+            node, "nft.json", table.lines, f"table {table.family} kube-proxy has {table.entries} entries of Services"
+        )
         for table in tables or ()
         if table.entries
     ]
@@ -139,14 +150,18 @@ def _nftables(node: str, tables: list[KubeProxyTable] | None) -> list[Evidence]:
 def _ipvs(node: str, ipvs: VirtualServers | None) -> list[Evidence]:
     if ipvs is None or not ipvs.count:
         return []
-    return [_evidence(node, "ipvs-save.txt", ipvs.lines[:4], f"{ipvs.count} virtual servers: ipvs mode programmed them")]
+    return [
+        _evidence(node, "ipvs-save.txt", ipvs.lines[:4], f"{ipvs.count} virtual servers: ipvs mode programmed them")
+    ]
 
 
 def _nothing(
     node: str, saves: Sequence[Ruleset] | None, tables: list[KubeProxyTable] | None, ipvs: VirtualServers | None
 ) -> list[Evidence]:
     """What was looked at and holds no Service."""
-    found = [_evidence(node, rules.fact, (), "no KUBE-SVC, KUBE-SVL or KUBE-EXT chain in table nat") for rules in saves or ()]
+    found = [
+        _evidence(node, rules.fact, (), "no KUBE-SVC, KUBE-SVL or KUBE-EXT chain in table nat") for rules in saves or ()
+    ]
     if tables is not None:
         says = "table kube-proxy is there, its service maps are empty" if tables else "no table kube-proxy"
         found.append(_evidence(node, "nft.json", (), says))
@@ -167,8 +182,8 @@ def _winner(
     rest = ", so ipvs gets only what they leave" if len(early) == 2 and "ipvs" in found else ""
     if len(early) == 1:
         return early[0], (
-            f"{early[0]} and ipvs both know Services: {early[0]} translates at PREROUTING and OUTPUT (priority -100), before "
-            "ipvs sees the packet at LOCAL_IN or LOCAL_OUT (-99)"
+            f"{early[0]} and ipvs both know Services: {early[0]} translates at PREROUTING and OUTPUT (priority -100), "
+            "before ipvs sees the packet at LOCAL_IN or LOCAL_OUT (-99)"
         )
     mode, why = _between_iptables_and_nftables(tables, own_word)
     return mode, why + rest
@@ -179,13 +194,22 @@ def _between_iptables_and_nftables(tables: list[KubeProxyTable], own_word: str |
     both = "iptables and nftables both have Services programmed"
     if table is not None and table.priority != -100:
         mode: Mode = "nftables" if table.priority < -100 else "iptables"
-        return mode, f"{both}; kube-proxy's nat-prerouting has priority {table.priority}, iptables' -100: the lower is asked first"
+        return (
+            mode,
+            f"{both}; kube-proxy's nat-prerouting has priority {table.priority}, iptables' -100: the lower comes first",
+        )
     same = f"{both}, at the same hooks and priority (-100), where the one that was registered last is asked first"
     if table is not None and table.handle is not None and table.iptables_handle is not None:
         mode = "nftables" if table.handle > table.iptables_handle else "iptables"
-        return mode, f"{same}: table kube-proxy has handle {table.handle}, table nat {table.iptables_handle}, so {mode} wins"
+        return (
+            mode,
+            f"{same}: table kube-proxy has handle {table.handle}, table nat {table.iptables_handle}, so {mode} wins",
+        )
     if own_word in ("iptables", "nftables"):
-        return own_word, f"{same}; the order is not recorded, kube-proxy says {own_word}, so it probably registered last"  # type: ignore[return-value]
+        return (
+            own_word,
+            f"{same}; the order is not recorded, kube-proxy says {own_word}, so it probably registered last",
+        )  # type: ignore[return-value]
     return None, f"{same}; the order is not recorded, so which one wins is unknown"
 
 

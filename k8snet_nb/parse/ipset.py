@@ -7,10 +7,11 @@ hash:ip,port,net and bitmap:port. Types that this module cannot test are kept, a
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from ..errors import FactBroken
 
@@ -160,13 +161,15 @@ def _checked(options: list[str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=65536)
-def _network(text: str) -> Network:
-    return ip_network(text, strict=False)
+def _network(text: str) -> Network | str:
+    network = ip_network(text, strict=False)
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else network
 
 
-@lru_cache(maxsize=65536)
-def _address(text: str) -> IPv4Address | IPv6Address:
-    return ip_address(text)
+def _spelt(text: str) -> str:
+    """An address in its one canonical spelling; OSError when it is none."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return socket.inet_ntop(family, socket.inet_pton(family, text))
 
 
 def _elements(of: IpSet, text: str) -> tuple[object, ...]:
@@ -185,14 +188,12 @@ def _elements(of: IpSet, text: str) -> tuple[object, ...]:
 
 def _element(kind: str, part: str, family: int | None) -> object:
     if kind in ("ip", "net"):
-        try:
-            network = _network(part)
-        except ValueError:
-            raise ValueError(f"{part!r} is not an address or network") from None
-        if family is not None and network.version != family:
+        if family is not None and (":" in part) != (family == 6):
             raise ValueError(f"{part!r} is not of the set's family")
-        single = network.prefixlen == network.max_prefixlen
-        return network.network_address if single else network
+        try:
+            return _network(part) if "/" in part else _spelt(part)
+        except (OSError, ValueError):
+            raise ValueError(f"{part!r} is not an address or network") from None
     if kind == "port":
         protocol, colon, port = part.rpartition(":")
         if not port.isdigit() or int(port) > 65535:
@@ -232,8 +233,8 @@ def _wanted(kind: str, way: str, packet: Fields, of: IpSet) -> object:
         value = packet.get(way)
         if value is None:
             return None
-        address = _address(str(value))
-        return address if of.family in (None, address.version) else _OTHER_FAMILY
+        address = _spelt(str(value))
+        return address if of.family in (None, 6 if ":" in address else 4) else _OTHER_FAMILY
     if kind == "port":
         port, protocol = packet.get("sport" if way == "src" else "dport"), packet.get("protocol")
         if of.type == "bitmap:port":
@@ -259,7 +260,7 @@ def _fill(of: IpSet) -> None:
 
 def _covers(part: object, wanted: object) -> bool:
     if isinstance(part, IPv4Network | IPv6Network):
-        return isinstance(wanted, IPv4Address | IPv6Address) and wanted in part
+        return isinstance(wanted, str) and ip_address(wanted) in part
     return part == wanted
 
 

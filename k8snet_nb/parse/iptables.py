@@ -54,14 +54,13 @@ class Chain:
         """Its rules in order, without those that certainly want another destination address or port."""
         if len(self.numbers) <= LONG_CHAIN:
             return self.rules()
-        self.index()
-        assert self._index is not None
-        return (self._save.rule(number) for number in self._index.select(addresses, ports))
+        return (self._save.rule(number) for number in self.index().select(addresses, ports))
 
-    def index(self) -> None:
-        """Sort the rules of a long chain by destination, once."""
-        if self._index is None and len(self.numbers) > LONG_CHAIN:
+    def index(self) -> _Index:
+        """The rules of a long chain by destination, sorted once."""
+        if self._index is None:
             self._index = _Index(self.numbers, self._save)
+        return self._index
 
 
 class _Index:
@@ -99,7 +98,9 @@ class _Index:
 class Table(Mapping[str, Chain]):
     """One table: its chains by name, in the save's order."""
 
-    def __init__(self, name: str, save: Ruleset, heads: dict[str, tuple[int, str]], rules: dict[str, list[int]]) -> None:
+    def __init__(
+        self, name: str, save: Ruleset, heads: dict[str, tuple[int, str]], rules: dict[str, list[int]]
+    ) -> None:
         self.name, self._save, self._heads, self._rules = name, save, heads, rules
         self._made: dict[str, Chain] = {}
 

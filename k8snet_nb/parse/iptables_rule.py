@@ -18,16 +18,20 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _COUNTERS = re.compile(r"\[(\d+):(\d+)\] ")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
-_NO_VALUE = frozenset(
-    """-f --fragment --rcheck --update --remove --reap --rttl --rsource --rdest --random --random-fully --persistent
-    --syn --notrack --save-mark --restore-mark --loose --validmark --accept-local --invert --physdev-is-in
-    --physdev-is-out --physdev-is-bridged --limit-iface-in --limit-iface-out --log-tcp-sequence --log-tcp-options
-    --log-ip-options --log-uid --log-macdecode --return-nomatch --update-counters --update-subcounters --socket-exists
-    --transparent --nowildcard --restore-skmark --clamp-mss-to-pmtu --queue-bypass --queue-cpu-fanout --nodst
-    --strict --next --kerneltz --contiguous --checksum-fill --rate-est --exist --ecn-tcp-remove --ecn-tcp-cwr
-    --ecn-tcp-ece --ahres --rt-0-res --rt-0-not-strict --hard --soft --every-packet --dst-only""".split()
+_FLAGS = frozenset(
+    """-f --rcheck --update --remove --reap --rttl --rsource --rdest --random --random-fully --persistent --syn
+    --notrack --save-mark --restore-mark --loose --validmark --accept-local --invert --physdev-is-in --physdev-is-out
+    --physdev-is-bridged --limit-iface-in --limit-iface-out""".split()
 )
-_VALUES = {"--match-set": 2, "--tcp-flags": 2, "--add-set": 2, "--del-set": 2, "--map-set": 2, "--chunk-types": 2}
+"""Options that never have a value."""
+_VALUES = {"--match-set": 2, "--tcp-flags": 2, "--add-set": 2, "--del-set": 2, "--map-set": 2} | dict.fromkeys(
+    """-A -j -g -m -s -d -p -i -o --comment --log-prefix --nflog-prefix --string --hex-string --dport --sport --dports
+    --sports --ports --mark --ctstate --ctstatus --ctdir --ctproto --ctorigdst --ctorigsrc --ctorigdstport --state
+    --mode --probability --every --packet --name --seconds --hitcount --mask --dst-type --src-type --to-destination --to-source
+    --to-ports --set-xmark --set-mark --reject-with --nfacct-name --src-range --dst-range""".split(),
+    1,
+)
+"""How many words follow an option, whatever they look like. Of other options: the words up to the next option."""
 _SHORT = {"--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--protocol": "-p", "--proto": "-p"}
 _SHORT |= {"--in-interface": "-i", "--out-interface": "-o", "--fragment": "-f", "--jump": "-j", "--goto": "-g"}
 _SHORT |= {"--match": "-m", "--append": "-A", "--destination-port": "--dport", "--source-port": "--sport"}
@@ -160,14 +164,13 @@ class _Words:
 
     def _values(self, name: str) -> tuple[str, ...]:
         start = self._at
-        if name == "--set":  # of recent: none; of SET, mark and others: one
-            wanted = 0 if self._at_option() else 1
-        else:
-            wanted = 0 if name in _NO_VALUE else _VALUES.get(name, 1)
+        wanted = _VALUES.get(name, 0)
         self._at = min(start + wanted, len(self._words))
         if self._at - start < wanted:
             raise BadRule(f"`{name}` has no value")
-        while not self._at_option():  # an option that we do not know may have several
+        if wanted or name in _FLAGS:
+            return tuple(word for word, _ in self._words[start : self._at])
+        while not self._at_option():
             self._at += 1
         return tuple(word for word, _ in self._words[start : self._at])
 

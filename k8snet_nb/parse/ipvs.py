@@ -6,10 +6,9 @@ Documentation/networking/ipvs-sysctl.rst. An empty text is an answer: the node h
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 from ..errors import FactBroken
@@ -20,8 +19,7 @@ Forward = Literal["Masq", "Route", "Tunnel", "Local"]
 """How a packet reaches the real server, in the word that ``ipvsadm -L`` uses. kube-proxy uses Masq (NAT) alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class RealServer:
+class RealServer(NamedTuple):
     """One destination of a virtual server. ``weight`` 0: draining, it gets no new connections.
 
     ``active`` and ``inactive`` connections are known from ``ipvsadm -Ln`` only. ``tunnel``: the options that follow
@@ -49,8 +47,7 @@ class Identity(NamedTuple):
     fwmark: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualServer:
+class VirtualServer(NamedTuple):
     """A virtual server: an address and port, or a firewall mark (then ``protocol``, ``address``, ``port`` are None).
 
     ``family`` 4 or 6. ``persistent``: seconds, None without persistence; ``netmask``: how much of a client's address
@@ -104,7 +101,7 @@ class Text:
         self._not_another_command()
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        return ((number, line) for number, line in enumerate(self.lines, 1) if line.strip())
+        return ((number, line) for number, line in enumerate(self.lines, 1) if line and not line.isspace())
 
     def broken(self, line: int | None, why: str, quote: str = "") -> FactBroken:
         """The error about one line of this fact."""
@@ -156,17 +153,20 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-@lru_cache(maxsize=65536)
 def split_endpoint(text: str) -> tuple[int, str, int]:
     """Family, canonical address and port of ``10.0.0.1:80`` or ``[fd00::1]:80``; ValueError says what is wrong."""
     host, colon, port = text.rpartition(":")
     if not colon:
         raise ValueError("no port")
-    bracketed = host.startswith("[") and host.endswith("]")
-    address = ip_address(host[1:-1] if bracketed else host)
-    if (address.version == 6) != bracketed or "%" in host:
-        raise ValueError("an IPv6 address stands in brackets, an IPv4 address does not")
-    return address.version, str(address), whole(port, 65535)
+    try:
+        if host[:1] != "[":
+            socket.inet_pton(socket.AF_INET, host)  # takes the canonical spelling alone
+            return 4, host, _port(port)
+        if host[-1] == "]":
+            return 6, socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host[1:-1])), _port(port)
+    except OSError:
+        pass
+    raise ValueError("an IPv6 address stands in brackets, an IPv4 address does not")
 
 
 def whole(text: str, most: int = 2**64 - 1) -> int:
@@ -174,6 +174,16 @@ def whole(text: str, most: int = 2**64 - 1) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > most:
         raise ValueError(f"{text!r} is not a number from 0 to {most}")
     return int(text)
+
+
+@lru_cache(maxsize=65536)
+def _port(text: str) -> int:
+    return whole(text, 65535)
+
+
+@lru_cache(maxsize=1024)
+def _weight(text: str) -> int:
+    return whole(text, 2**31 - 1)
 
 
 _PROTOCOLS = {"-t": "tcp", "-u": "udp", "--sctp-service": "sctp"}
@@ -188,14 +198,22 @@ def parse_rules(data: bytes | str, where: str = "the node", fact: str = "ipvs-sa
     """
     text = Text(data, fact, where, "ipvsadm -Sn")
     found: dict[Identity, tuple[VirtualServer, list[RealServer]]] = {}
+    # what most lines are: a real server of a virtual server by its address, as that one was spelt
+    by_name: dict[tuple[str, str], list[RealServer]] = {}
     for number, line in text:
         words = line.split()
         try:
-            if words[0] == "-A":
+            servers = by_name.get((words[1], words[2])) if len(words) == 8 and words[0] == "-a" else None
+            if servers is not None and words[3] == "-r" and words[5] == "-m" and words[6] == "-w":
+                _, address, port = numeric_endpoint(words[4])
+                servers.append(RealServer(address, port, "Masq", _weight(words[7]), None, None, (), line, number))
+            elif words[0] == "-A":
                 virtual = _virtual(words[1:], number, line)
                 if virtual.identity in found:
                     raise ValueError(f"virtual server {virtual.name} is defined a second time")
                 found[virtual.identity] = (virtual, [])
+                if virtual.address is not None:
+                    by_name[words[1], words[2]] = found[virtual.identity][1]
             elif words[0] == "-a":
                 key, server = _server(words[1:], number, line)
                 if key not in found:
@@ -205,7 +223,7 @@ def parse_rules(data: bytes | str, where: str = "the node", fact: str = "ipvs-sa
                 raise ValueError("neither -A (a virtual server) nor -a (one of its real servers)")
         except ValueError as error:
             raise text.broken(number, str(error), line) from None
-    return tuple(replace(virtual, servers=tuple(servers)) for virtual, servers in found.values())
+    return tuple(virtual._replace(servers=tuple(servers)) for virtual, servers in found.values())
 
 
 class _Words:
@@ -249,6 +267,9 @@ def numeric_endpoint(text: str) -> tuple[int, str, int]:
 
 
 def _virtual(words: list[str], number: int, line: str) -> VirtualServer:
+    if len(words) == 4 and words[0] in _PROTOCOLS and words[2] == "-s":  # what most of them are
+        family, address, port = numeric_endpoint(words[1])
+        return VirtualServer(family, _PROTOCOLS[words[0]], address, port, words[3], text=line, line=number)
     rest = _Words(words)
     key = _which(rest)
     scheduler: str | None = None
@@ -306,7 +327,7 @@ def _server(words: list[str], number: int, line: str) -> tuple[Identity, RealSer
         if option in _FORWARDS:
             forward = _FORWARDS[option]
         elif option == "-w":
-            weight = whole(rest.next(option), 2**31 - 1)
+            weight = _weight(rest.next(option))
         elif option in _TUNNEL:
             tunnel += [option, rest.next(option)] if _TUNNEL[option] else [option]
         else:

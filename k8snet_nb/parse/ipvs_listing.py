@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from .ipvs import Forward, Identity, RealServer, Text, VirtualServer, numeric_endpoint, whole
@@ -71,7 +71,7 @@ def parse_table(data: bytes | str, where: str = "the node", fact: str = "ipvs.tx
     """
     text = Text(data, fact, where, "ipvsadm -Ln")
     rows = _listing(text, _table_virtual, _table_server)
-    return tuple(replace(virtual, servers=tuple(servers)) for virtual, servers in rows)
+    return tuple(virtual._replace(servers=tuple(servers)) for virtual, servers in rows)
 
 
 def parse_stats(data: bytes | str, where: str = "the node", fact: str = "ipvs-stats.txt") -> tuple[ServerCounters, ...]:

@@ -134,7 +134,8 @@ class Ruleset:
     def base_chains(self, family: str, hook: str) -> tuple[Chain, ...]:
         """The chains that hook there for packets of that family (``ip``, ``ip6``), in the kernel's order.
 
-        Tables of family ``inet`` see both families' packets. Equal priorities keep the listing's order.
+        Tables of family ``inet`` see both families' packets. Of equal priorities the one made last runs first
+        (nf_hook_entries_grow), and nft lists tables and chains in the order of their making.
         """
         return self.hooks.get((family, hook), ())
 
@@ -316,5 +317,5 @@ def _finish(rules: Ruleset) -> None:
             table.compat = table.compat or all(chain.name in _IPTABLES_CHAINS for chain in base)
         for chain in base:
             for family in ("ip", "ip6") if table.family == "inet" else (table.family,):
-                found.setdefault((family, chain.hook or ""), []).append(chain)
+                found.setdefault((family, chain.hook or ""), []).insert(0, chain)
     rules.hooks = {key: tuple(sorted(chains, key=lambda chain: chain.prio)) for key, chains in found.items()}

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import uml
 
 from k8snet_nb.explain.ipvs_path import evaluate
+from k8snet_nb.explain.ipvs_table import listing, with_connections
 from k8snet_nb.explain.outcome import NodeView, Outcome, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
@@ -27,30 +28,16 @@ from k8snet_nb.parse.ipvs_listing import parse_connections, parse_stats, parse_t
 
 CHECKOUT = Path(__file__).parents[2]
 RECORDED = CHECKOUT / "k8snet_nb/data/hello-cluster/nodes/node-three"
-MODULES = [
-    "dummy",
-    "veth",
-    "ip_vs",
-    "ip_vs_rr",
-    "ip_vs_wrr",
-    "ip_set",
-    "ip_set_hash_ip",
-    "ip_set_hash_ipport",
-    "ip_set_hash_ipportip",
-    "ip_set_hash_ipportnet",
-    "ip_set_bitmap_port",
-    "xt_set",
-    "xt_comment",
-    "xt_mark",
-    "xt_conntrack",
-    "xt_addrtype",
-    "xt_physdev",
-    "xt_MASQUERADE",
-    "xt_tcpudp",
-    "ipt_REJECT",
-    "iptable_nat",
-    "iptable_filter",
-]
+MODULES = (
+    ["dummy", "veth", "ip_vs", "ip_vs_pe_sip"]
+    + [f"ip_vs_{scheduler}" for scheduler in ("rr", "wrr", "sh", "mh", "lc", "wlc", "nq")]
+    + ["ip_set", "ip_set_bitmap_port", *(f"ip_set_hash_{kind}" for kind in ("ip", "ipport", "ipportip", "ipportnet"))]
+    + [
+        f"xt_{match}"
+        for match in ("set", "comment", "mark", "conntrack", "addrtype", "physdev", "MASQUERADE", "tcpudp")
+    ]
+    + ["ipt_REJECT", "iptable_nat", "iptable_filter"]
+)
 
 NODE, POD, OUTSIDE, STRANGER = "172.30.0.13", "10.244.7.9", "172.30.0.50", "172.30.0.77"
 POD6 = "fd00:10:244:7::9"
@@ -80,13 +67,41 @@ MORE_IPVS = """\
 -A -t 172.30.0.120:80 -s rr
 -a -t 172.30.0.120:80 -r 10.244.3.3:8080 -m -w 1
 -a -t 172.30.0.120:80 -r 10.244.3.4:8080 -m -w 1
+-A -t 10.32.200.5:9000 -s rr
+-a -t 10.32.200.5:9000 -r 10.244.3.4:9000 -m -w 1
 -A -t [fd00:10:32::1]:80 -s rr
 -a -t [fd00:10:32::1]:80 -r [fd00:10:244:3::3]:8080 -m -w 5
 -a -t [fd00:10:32::1]:80 -r [fd00:10:244:3::4]:8080 -m -w 1
 """
+# every form of a virtual server that ipvsadm can make, with addresses whose order its sorting gets wrong
+FORMS = """\
+-A -t 10.0.0.1:80 -s rr
+-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m -w 1
+-a -t 10.0.0.1:80 -r 172.16.0.2:8080 -m -w 0 -x 100 -y 5
+-A -t 10.0.0.2:80 -s wrr -p 600 -M 255.255.255.0
+-a -t 10.0.0.2:80 -r 10.1.0.1:80 -g -w 3
+-a -t 10.0.0.2:80 -r 10.1.0.2:80 -i -w 2 --tun-type gue --tun-port 6080 --tun-nocsum
+-a -t 10.0.0.2:80 -r 10.1.0.3:80 -i -w 2
+-a -t 10.0.0.2:80 -r 10.1.0.5:80 -i -w 2 --tun-type gre --tun-csum
+-A -u 10.0.0.1:53 -s sh -b sh-port,sh-fallback -o
+-A -t 10.0.0.7:53 -s mh -b mh-port -p
+-A -t 10.0.0.8:53 -s lc -b flag-1,flag-3
+-A --sctp-service 10.0.0.1:99 -s rr
+-a --sctp-service 10.0.0.1:99 -r 10.1.0.9:99 -m
+-A -f 7 -s lc
+-a -f 7 -r 10.1.0.9:99 -m
+-A -f 8 -6 -s lc -p 360 -M 64
+-a -f 8 -6 -r [fd00::9]:0 -m
+-A -t [fd00:1234:5678:9abc:def0:1234:5678:9abc]:65535 -s wlc -p 10 -M 64
+-a -t [fd00:1234:5678:9abc:def0:1234:5678:9abc]:65535 -r [fd00:1234:5678:9abc:def0:1234:5678:1]:8080 -m
+-A -t 10.0.0.9:0 -s rr -p 100
+-A -u 10.0.0.12:5060 -s rr --pe sip -p 60
+-A -t 222.111.111.111:54321 -s nq
+-a -t 222.111.111.111:54321 -r 222.222.222.222:54321 -m -w 65535
+"""
 MORE_SETS = [
-    *(f"add KUBE-CLUSTER-IP 10.32.200.{n},tcp:{port}" for n, port in ((1, 80), (2, 80), (3, 80), (4, 443))),
-    *(f"add KUBE-IPVS-IPS {address}" for address in ("10.32.200.1", "10.32.200.2", "10.32.200.3", "10.32.200.4")),
+    *(f"add KUBE-CLUSTER-IP 10.32.200.{n},tcp:{port}" for n, port in ((1, 80), (2, 80), (3, 80), (4, 443), (5, 9000))),
+    *(f"add KUBE-IPVS-IPS 10.32.200.{n}" for n in (1, 2, 3, 4, 5)),
     "add KUBE-IPVS-IPS 172.30.0.120",
     "add KUBE-LOAD-BALANCER 172.30.0.120,tcp:80",
     "add KUBE-LOAD-BALANCER-FW 172.30.0.120,tcp:80",
@@ -181,11 +196,13 @@ def guest() -> dict[str, Any]:
         "vips": vips(),
         "namespaces": NAMESPACES,
         "servers": {"servers": PODS + PODS6, "": [NODE]},
-        "ports": [("tcp", 8080), ("udp", 53), ("tcp", 6443)],
+        "ports": [("tcp", 8080), ("udp", 53), ("tcp", 6443), ("tcp", 9000)],
+        "held": ["10.32.200.5", 9000],
         "ipset": sets_text(),
         "iptables": rules_text(),
         "ipvs": recorded("ipvs-save.txt") + MORE_IPVS,
         "probes": PROBES,
+        "forms": FORMS,
     }
     script = Path(__file__).with_name("traffic.py").read_text()
     found: dict[str, Any] = json.loads(uml.run(script, MODULES, {"plan.json": json.dumps(plan)}, timeout=90))
@@ -271,6 +288,17 @@ def test_the_agent_reads_by_netlink_what_ipvsadm_prints(guest: dict[str, Any], f
     printed, read = guest["listings"][fact]
     assert read == printed
     assert len(printed.splitlines()) > 60
+    printed, read = guest["forms"][fact]
+    assert read == printed
+
+
+def test_every_form_is_parsed_and_printed_alike(guest: dict[str, Any]) -> None:
+    texts = {fact: printed for fact, (printed, _) in guest["forms"].items()}
+    saved = parse_rules(texts["ipvs-save.txt"])
+    assert len(saved) == FORMS.count("-A ")
+    assert [one.identity for one in saved] == [one.identity for one in parse_stats(texts["ipvs-stats.txt"])]
+    table = texts["ipvs.txt"]
+    assert listing(parse_table(table)) == table.partition("\n")[2]
 
 
 def test_the_agent_lists_the_connections_that_ipvsadm_lists(guest: dict[str, Any]) -> None:
@@ -286,9 +314,17 @@ def test_every_listing_is_read_by_its_parser_and_they_agree(guest: dict[str, Any
     texts = {fact: printed for fact, (printed, _) in guest["listings"].items()}
     saved, table = parse_rules(texts["ipvs-save.txt"]), parse_table(texts["ipvs.txt"])
     counters = parse_stats(texts["ipvs-stats.txt"])
-    connections = parse_connections(texts["ipvs-connections.txt"])
     assert [one.identity for one in saved] == [one.identity for one in table] == [one.identity for one in counters]
-    counted = sum((server.active or 0) + (server.inactive or 0) for one in table for server in one.servers)
-    templates = sum(port == 0 for port in connections.client_port)
-    assert counted == len(connections) - templates
-    assert templates == 3  # the three clients of the Service with session affinity
+
+
+def test_connections_are_counted_as_the_kernel_counts_them(guest: dict[str, Any]) -> None:
+    texts = {fact: printed for fact, (printed, _) in guest["listings"].items()}
+    connections = parse_connections(texts["ipvs-connections.txt"])
+    assert connections.client_port.count(0) == 3  # one for each client of the Service with session affinity
+    counted = with_connections(parse_rules(texts["ipvs-save.txt"]), connections)
+    table = parse_table(texts["ipvs.txt"])
+    assert [[(s.active, s.inactive) for s in one.servers] for one in counted] == [
+        [(s.active, s.inactive) for s in one.servers] for one in table
+    ]
+    assert {(3, 0)} <= {(s.active, s.inactive) for one in table for s in one.servers}
+    assert listing(counted) == "\n".join(texts["ipvs.txt"].splitlines()[1:]) + "\n"

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 CLONE_NEWNET = 0x40000000
+KEPT_OPEN = 9000
+"""Servers on this port do not close their connections."""
 PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -97,13 +99,17 @@ def serve(addresses: list[str], ports: list[tuple[str, int]], ready: int) -> Non
 
     Writes to the descriptor ``ready`` when all of them listen.
     """
+    kept = []
 
     def answer(listener: socket.socket, me: str) -> None:
         while True:
             if listener.type == socket.SOCK_STREAM:
                 connection, peer = listener.accept()
-                with connection:
-                    connection.sendall(f"{me} {peer[0]}".encode())
+                connection.sendall(f"{me} {peer[0]}".encode())
+                if me.endswith(f" {KEPT_OPEN}"):
+                    kept.append(connection)
+                else:
+                    connection.close()
             else:
                 _, peer = listener.recvfrom(100)
                 listener.sendto(f"{me} {peer[0]}".encode(), peer)
@@ -171,7 +177,13 @@ def main() -> None:
     for namespace, addresses in plan["servers"].items():
         start_servers(namespace or None, addresses, plan["ports"])
     answers = [call(probe) for probe in plan["probes"]]
-    print(json.dumps({"answers": answers, "listings": listings()}))
+    held = [socket.create_connection(tuple(plan["held"]), 10) for _ in range(3)]
+    for connection in held:
+        connection.recv(100)
+    found = listings()
+    sh("ipvsadm -C")
+    sh("ipvsadm -R", plan["forms"])
+    print(json.dumps({"answers": answers, "listings": found, "forms": listings()}))
 
 
 def start_servers(namespace: str | None, addresses: list[str], ports: list[tuple[str, int]]) -> None:

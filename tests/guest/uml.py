@@ -87,8 +87,8 @@ def run(
 ) -> str:
     """Boots a guest, loads ``modules``, runs ``script`` (Python) in it, and gives back what it printed.
 
-    ``files`` stand in the guest's /run/work. ``timeout`` in seconds is for all of it. Raises GuestError with the guest's own words when the script did not end
-    with status 0.
+    ``files`` stand in the guest's /run/work. ``timeout`` in seconds is for all of it. Raises GuestError with the
+    guest's own words when the script did not end with status 0.
     """
     with tempfile.TemporaryDirectory(prefix="k8snet-uml-") as name:
         work = Path(name)

@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import Self
 
 SO_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -56,7 +57,7 @@ def require(*tools: str) -> None:
     reason = "needs root" if os.geteuid() else f"needs the tools {', '.join(missing)}" if missing else ""
     if not reason:
         return
-    if os.environ.get("K8SNET_REQUIRE_ALL") == "1":
+    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
         pytest.fail(reason)
     pytest.skip(reason)
 
@@ -70,7 +71,7 @@ class Lab:
         self._servers: list[subprocess.Popen[str]] = []
         self._links = 0
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
@@ -81,13 +82,15 @@ class Lab:
         for server in self._servers:
             server.kill()
             server.wait()
+            if server.stdout is not None:
+                server.stdout.close()
         self._servers.clear()
         for namespace in reversed(self._namespaces):
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
         self._namespaces.clear()
 
     def namespace(self, name: str, *, forward: bool = False) -> str:
-        """Make a network namespace with its loopback up; returns its full name. ``forward``: it routes, as a node does."""
+        """Make a network namespace, its loopback up; returns its full name. ``forward``: it routes, as a node does."""
         full = self._prefix + name
         subprocess.run(["ip", "netns", "add", full], check=True)
         self._namespaces.append(full)

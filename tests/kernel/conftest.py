@@ -1,0 +1,8 @@
+"""The lab is a module beside the tests, whichever way pytest imports them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
