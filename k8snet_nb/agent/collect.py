@@ -254,6 +254,22 @@ def _container(target: Target, place: proc.PodPlace | None) -> int:
     return chosen
 
 
+def _kube_proxy_mode() -> str | None:
+    """What kube-proxy itself says on its metrics port; None when it does not answer."""
+    try:
+        with socket.create_connection(("127.0.0.1", 10249), 0.5) as talk:
+            talk.sendall(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            talk.settimeout(1.0)
+            answer = talk.recv(4096).decode("latin-1")
+            if "\r\n\r\n" in answer and answer.endswith("\r\n\r\n"):
+                answer += talk.recv(4096).decode("latin-1")
+    except OSError:
+        return None
+    head, _, body = answer.partition("\r\n\r\n")
+    word = body.strip()
+    return word if " 200 " in head.split("\r\n")[0] and word.isalnum() and len(word) < 20 else None
+
+
 def about_node() -> dict[str, Any]:
     """What ``node.json`` says of a node: name, kernel, own namespace, system, versions of its tools."""
     system = None
@@ -264,6 +280,7 @@ def about_node() -> dict[str, Any]:
                     system = line.split("=", 1)[1].strip().strip('"')[:200]
     wanted = ("iptables", "nft", "conntrack", "ip", "ipvsadm")
     return {
+        "kube_proxy_mode": _kube_proxy_mode(),
         "node": socket.gethostname(),
         "kernel": os.uname().release,
         "netns": own_inode(),
