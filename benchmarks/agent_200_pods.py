@@ -2,8 +2,9 @@
 
     python benchmarks/agent_200_pods.py [--pods 200] [--rounds 3]
 
-Needs root and iproute2, ss and conntrack. Prints the ratio agent / shell for (1) links and addresses of all pods and (2) all passive
-facts of all pods; both are to be at most 1.0. The agent's time includes starting it; each figure is the best of the rounds.
+Needs root and iproute2, ss and conntrack. Prints the ratio agent / shell for (1) links and addresses of all pods and
+(2) all passive facts of all pods; both are to be at most 1.0. The agent's time includes starting it; each figure is the
+best of the rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from k8snet_nb.sources.agents import Agent
 
 PREFIX = f"k8sbench{os.getpid()}"
-PASSIVE = ("addr.json", "route.json", "route6.json", "rule.json", "neigh.json", "nsid.json", "sockets.txt", "conntrack.txt")
+PASSIVE = (
+    "addr.json",
+    "route.json",
+    "route6.json",
+    "rule.json",
+    "neigh.json",
+    "nsid.json",
+    "sockets.txt",
+    "conntrack.txt",
+)
 COMMANDS = (
     "ip -d -j -n $n addr", "ip -d -j -n $n route show table all", "ip -d -j -6 -n $n route show table all",
     "ip -j -n $n rule", "ip -j -n $n neigh", "ip -j -n $n netns list-id", "ip netns exec $n ss -tunap",
@@ -96,7 +106,9 @@ def main() -> None:
             ("all passive facts", PASSIVE, COMMANDS),
         ):
             asked, looped = best(
-                options.rounds, lambda f=facts: agent(f, pods), lambda c=commands: shell(c, pods)  # type: ignore[misc]
+                options.rounds,
+                lambda f=facts: agent(f, pods),
+                lambda c=commands: shell(c, pods),  # type: ignore[misc]
             )
             worst = max(worst, asked / looped)
             print(f"{title} of {pods} pods: agent {asked:.2f} s, shell loop {looped:.2f} s, ratio {asked / looped:.2f}")

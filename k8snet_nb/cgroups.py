@@ -4,7 +4,8 @@ The kubelet names one cgroup a pod after the pod's uid, below ``kubepods``, and 
 below that. Two drivers spell the same tree differently:
 
 - cgroupfs: ``/kubepods/besteffort/pod<uid>/<container id>``
-- systemd: ``/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod<uid, - as _>.slice/cri-containerd-<id>.scope``
+- systemd: ``/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod<uid>.slice/cri-containerd-<id>.scope``,
+  with ``_`` for each ``-`` of the uid
 
 Before ``kubepods`` anything may stand (a node that is itself a container, ``/../`` as seen from another cgroup
 namespace, ``/kubelet.slice/kubelet-kubepods.slice``). A static pod has no uid when the kubelet starts it: its cgroup

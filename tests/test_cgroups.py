@@ -34,16 +34,25 @@ SPELLINGS = [
     (f"/kubepods.slice/kubepods-pod{LOW}.slice/crio-conmon-{CID}.scope", UID, CID, "crio-conmon"),
     (f"/kubepods.slice/kubepods-pod{LOW}.slice/docker-{CID}.scope", UID, CID, "docker"),
     (
-        f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/"
-        f"kubelet-kubepods-besteffort-pod{LOW}.slice/cri-containerd-{CID}.scope",
+        f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{LOW}.slice/cri-containerd-{CID}.scope",
         UID,
         CID,
         "cri-containerd",
     ),
     (f"/../../kubelet-kubepods-burstable-pod{LOW}.slice/cri-containerd-{CID}.scope", UID, CID, "cri-containerd"),
     (f"/kubepods/burstable/pod{HASH}/{CID}", HASH, CID, None),
-    (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{HASH}.slice/crio-{CID}.scope", HASH, CID, "crio"),
-    (f"/system.slice/containerd.service/kubepods-burstable-pod{LOW}.slice:cri-containerd:{CID}", UID, CID, "cri-containerd"),
+    (
+        f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{HASH}.slice/crio-{CID}.scope",
+        HASH,
+        CID,
+        "crio",
+    ),
+    (
+        f"/system.slice/containerd.service/kubepods-burstable-pod{LOW}.slice:cri-containerd:{CID}",
+        UID,
+        CID,
+        "cri-containerd",
+    ),
     ("/", None, None, None),
     ("", None, None, None),
     ("/system.slice/docker.service", None, None, None),
@@ -92,7 +101,9 @@ def test_the_path_with_the_container_wins_and_a_contradiction_is_no_answer() -> 
 
 
 def test_identities_compare_without_dashes_and_case() -> None:
-    assert same_pod(UID, ["x", UID.upper()]) and same_pod(HASH, [HASH]) and not same_pod(HASH, [UID])
+    assert same_pod(UID, ["x", UID.upper()])
+    assert same_pod(HASH, [HASH])
+    assert not same_pod(HASH, [UID])
 
 
 def record(pid: int, cid: str, cmdline: str, runtime: str = "") -> ProcessRecord:
@@ -124,5 +135,6 @@ def test_every_recorded_pod_process_is_found() -> None:
             assert uid is not None
             members = [r for r in records if (named := pod_of(r.cgroups)) and named.uid == uid.uid]
             chosen, _ = choose_sandbox(members, records)
-            assert chosen is not None and chosen.pid == said["sandbox_pid"]
+            assert chosen is not None
+            assert chosen.pid == said["sandbox_pid"]
             assert [r.pid for r in members] == said["pids"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,22 +10,30 @@ import pytest
 import k8snet_nb
 from k8snet_nb.cgroups import ProcessRecord
 from k8snet_nb.explain.pod_network import NoVethPair, VethPair, host_interfaces, pair_of, veth_of
-from k8snet_nb.explain.sandbox import NodeNetwork, PodIdentity, PodNetwork, find_sandbox, pod_identity
+from k8snet_nb.explain.sandbox import NodeFacts, PodFacts, PodIdentity, find_sandbox, host_of, pod_identity
 from k8snet_nb.facts import FactRef
-from k8snet_nb.parse.links import Address, Link, parse_links
-from k8snet_nb.parse.namespaces import Namespace, NamespaceId, parse_lsns, parse_nsid, parse_pod_processes, parse_processes
-from k8snet_nb.parse.routing import FdbEntry, Neighbour, Route, parse_fdb, parse_neigh, parse_routes
+from k8snet_nb.parse.links import Address, Link, Route, parse_links, parse_routes
+from k8snet_nb.parse.namespaces import (
+    Namespace,
+    NamespaceId,
+    parse_lsns,
+    parse_nsid,
+    parse_pod_processes,
+    parse_processes,
+)
+from k8snet_nb.parse.pods import parse_pod
+from k8snet_nb.parse.routing import FdbEntry, Neighbour, parse_fdb, parse_neigh
 
 HELLO = Path(next(iter(k8snet_nb.__path__))) / "data" / "hello-cluster"
 
 
-def load_node(name: str) -> NodeNetwork:
+def load_node(name: str) -> NodeFacts:
     folder = HELLO / "nodes" / name
 
     def read(fact: str) -> tuple[bytes, FactRef]:
         return (folder / fact).read_bytes(), FactRef(fact, name)
 
-    return NodeNetwork(
+    return NodeFacts(
         name,
         json.loads((folder / "node.json").read_text())["netns"],
         parse_links(*read("addr.json")),
@@ -37,18 +46,18 @@ def load_node(name: str) -> NodeNetwork:
     )
 
 
-def load_pods() -> list[PodNetwork]:
+def load_pods() -> list[PodFacts]:
     pods = []
     for item in json.loads((HELLO / "api/pods.json").read_text())["items"]:
-        identity = pod_identity(item)
+        identity = pod_identity(parse_pod(item))
         folder = HELLO / "nodes" / str(identity.node) / "pods" / identity.name
         if not folder.is_dir():
-            pods.append(PodNetwork(identity))
+            pods.append(PodFacts(identity))
             continue
         refs = {fact: FactRef(fact, identity.node, identity.name) for fact in ("addr.json", "route.json", "pod.json")}
         data = {fact: (folder / fact).read_bytes() for fact in refs if (folder / fact).exists()}
         pods.append(
-            PodNetwork(
+            PodFacts(
                 identity,
                 parse_links(data["addr.json"], refs["addr.json"]) if "addr.json" in data else None,
                 parse_routes(data["route.json"], refs["route.json"]) if "route.json" in data else None,
@@ -82,14 +91,17 @@ def test_recorded_pairs_where_every_host_side_says_if2(name: str) -> None:
     pair = veth_of(pod, node)
     assert isinstance(pair, VethPair), pair
     assert (pair.pod_interface.name, pair.node_interface.name) == ("eth0", PAIRS[name])
-    assert pair.node_interface.link_index == 2 and pair.decided_by == "namespace_id"
+    assert pair.node_interface.peer_ifindex == 2
+    assert pair.decided_by == "namespace_id"
     bridged = pod.identity.node == "node-one"
     assert pair.master == ("cni0" if bridged else None)
-    assert (pair.route is None) is bridged and (bridged or pair.route.host == pod.identity.ips[0])  # type: ignore[union-attr]
+    assert (pair.route is None) is bridged
+    assert bridged or host_of(pair.route) == pod.identity.ips[0]
     assert {item.ref.fact for item in pair.evidence} >= {"processes.json", "addr.json", "nsid.json", "lsns.json"}
     said = pod.processes
     box = find_sandbox(pod, node)
-    assert said is not None and (box.pid, box.netns, box.pids) == (said.sandbox_pid, said.netns, said.pids)
+    assert said is not None
+    assert (box.pid, box.netns, box.pids) == (said.sandbox_pid, said.netns, said.pids)
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))
@@ -97,19 +109,27 @@ def test_without_ids_traffic_decides_and_without_both_it_stays_undecided(name: s
     pod = PODS[name]
     node = replace(NODES[str(pod.identity.node)], nsids=None, namespaces=None)
     pair = veth_of(pod, node)
-    assert isinstance(pair, VethPair) and pair.node_interface.name == PAIRS[name]
+    assert isinstance(pair, VethPair)
+    assert pair.node_interface.name == PAIRS[name]
     assert pair.decided_by == "indices_and_traffic"
     blind = veth_of(pod, replace(node, fdb=None, neighbours=None, routes=None))
-    assert isinstance(blind, NoVethPair) and blind.reason == "undecided" and not blind
+    assert isinstance(blind, NoVethPair)
+    assert blind.reason == "undecided"
+    assert not blind
 
 
 def test_the_pods_that_have_none() -> None:
     watch = veth_of(PODS["kube-system/node-watch-74fwx"], NODES["node-one"])
-    assert isinstance(watch, NoVethPair) and watch.reason == "host_network" and watch.evidence
+    assert isinstance(watch, NoVethPair)
+    assert watch.reason == "host_network"
+    assert watch.evidence
     pending = veth_of(PODS["kube-system/node-watch-8zf8j"], None)
-    assert isinstance(pending, NoVethPair) and pending.reason in ("not_scheduled", "host_network")
+    assert isinstance(pending, NoVethPair)
+    assert pending.reason in ("not_scheduled", "host_network")
     lost = veth_of(replace(PODS["default/client"], links=None, processes=None), None)
-    assert isinstance(lost, NoVethPair) and lost.reason == "no_node_data" and "node-one" in str(lost)
+    assert isinstance(lost, NoVethPair)
+    assert lost.reason == "no_node_data"
+    assert "node-one" in str(lost)
 
 
 def test_the_other_way_each_host_interface_names_its_pod() -> None:
@@ -127,29 +147,40 @@ UID = "2174b7f8-0b0f-4e45-b59b-7a9431686311"
 IDENTITY = PodIdentity("a/b", UID, "n", ("10.0.0.2",))
 
 
+def make_link(ifindex: int, name: str, kind: str | None) -> Link:
+    flags = ("LOOPBACK",) if name == "lo" else ("UP",)
+    return Link(ifindex, name, kind, "ether", 1500, None, "UP", flags, None, None, None, None, (), {})
+
+
+def host_route(address: str, dev: str) -> Route:
+    network = ipaddress.ip_network(address)
+    return Route("unicast", network, None, dev, "main", None, 0, ((None, dev),), {})
+
+
 def eth0(**change: object) -> Link:
-    base = Link(2, "eth0", "veth", mac="02:00:00:00:00:02", link_index=7, link_netnsid=0,
-                addresses=(Address("inet", "10.0.0.2", 32),))  # fmt: skip
+    base = replace(make_link(2, "eth0", "veth"), mac="02:00:00:00:00:02", peer_ifindex=7, peer_nsid=0,
+                   addresses=(Address(4, "10.0.0.2", 32, "global"),))  # fmt: skip
     return replace(base, **change)  # type: ignore[arg-type]
 
 
 def host(**change: object) -> Link:
-    return replace(Link(7, "lxc1", "veth", link_index=2, link_netnsid=4), **change)  # type: ignore[arg-type]
+    return replace(make_link(7, "lxc1", "veth"), **{"peer_ifindex": 2, "peer_nsid": 4, **change})  # type: ignore[arg-type]
 
 
-def make(pod_link: Link | None = None, **change: object) -> tuple[PodNetwork, NodeNetwork]:
+def make(pod_link: Link | None = None, **change: object) -> tuple[PodFacts, NodeFacts]:
     member = ProcessRecord(50, 900, (f"/kubepods/pod{UID}/{'ab' * 32}",), "/pause")
-    node = NodeNetwork(
-        "n", 1, (Link(1, "lo", flags=("LOOPBACK",)), host()), namespaces=(Namespace(900, 4, bound=("/run/netns/x",)),),
+    node = NodeFacts(
+        "n", 1, (make_link(1, "lo", None), host()), namespaces=(Namespace(900, 4, bound=("/run/netns/x",)),),
         processes=(ProcessRecord(1, 1, ("/",), "init"), member),
     )  # fmt: skip
-    return PodNetwork(IDENTITY, (Link(1, "lo", flags=("LOOPBACK",)), pod_link or eth0())), replace(node, **change)  # type: ignore[arg-type]
+    return PodFacts(IDENTITY, (make_link(1, "lo", None), pod_link or eth0())), replace(node, **change)  # type: ignore[arg-type]
 
 
-def reason(pod: PodNetwork, node: NodeNetwork | None) -> str:
+def reason(pod: PodFacts, node: NodeFacts | None) -> str:
     answer = veth_of(pod, node)
     assert isinstance(answer, NoVethPair), answer
-    assert answer.text and all(item.lines and item.says for item in answer.evidence)
+    assert answer.text
+    assert all(item.lines and item.says for item in answer.evidence)
     return answer.reason
 
 
@@ -158,10 +189,10 @@ def reason(pod: PodNetwork, node: NodeNetwork | None) -> str:
     [
         (eth0(kind="ipvlan"), "ipvlan"),
         (eth0(kind="macvlan"), "macvlan"),
-        (eth0(kind=None, link_index=None, link_netnsid=None), "no_peer"),
+        (eth0(kind=None, peer_ifindex=None, peer_nsid=None), "no_peer"),
         (eth0(kind="vlan"), "no_peer"),
-        (eth0(link_index=None, link="eth1", link_netnsid=None), "peer_inside"),
-        (eth0(link_index=9), "peer_elsewhere"),
+        (eth0(peer_ifindex=None, peer_name="eth1", peer_nsid=None), "peer_inside"),
+        (eth0(peer_ifindex=9), "peer_elsewhere"),
         (eth0(ifindex=3), "peer_elsewhere"),
     ],
 )
@@ -188,13 +219,14 @@ def test_kinds_that_pair(kind: str | None) -> None:
     [
         {"fdb": (FdbEntry("02:00:00:00:00:02", "lxc1", "br0"),)},
         {"neighbours": (Neighbour("10.0.0.2", "lxc1", "02:00:00:00:00:02"),)},
-        {"routes": (Route("unicast", "10.0.0.2", "lxc1"),)},
+        {"routes": (host_route("10.0.0.2", "lxc1"),)},
     ],
 )
 def test_one_witness_decides_where_ids_are_unknown(witness: dict[str, object]) -> None:
     pod, node = make(namespaces=(Namespace(900, None),), **witness)
     pair = veth_of(pod, node)
-    assert isinstance(pair, VethPair) and pair.decided_by == "indices_and_traffic"
+    assert isinstance(pair, VethPair)
+    assert pair.decided_by == "indices_and_traffic"
 
 
 def test_no_process_no_data_no_interface() -> None:
@@ -208,7 +240,7 @@ def test_no_process_no_data_no_interface() -> None:
 
 
 def test_a_bound_namespace_without_any_process_is_found_by_the_route() -> None:
-    pod, node = make(processes=(), routes=(Route("unicast", "10.0.0.2", "lxc1"),))
+    pod, node = make(processes=(), routes=(host_route("10.0.0.2", "lxc1"),))
     box = find_sandbox(pod, node)
     assert (box.pid, box.netns, box.bound, box.reason) == (None, 900, ("/run/netns/x",), "")
     assert isinstance(veth_of(pod, node), VethPair)
@@ -232,7 +264,7 @@ def test_no_pause_process_as_with_cri_o_and_static_pods_by_hash() -> None:
 
 
 def test_several_interfaces_each_have_their_own_answer() -> None:
-    net1 = Link(3, "net1", "macvlan", link_index=9, link_netnsid=0)
+    net1 = replace(make_link(3, "net1", "macvlan"), peer_ifindex=9, peer_nsid=0)
     pod, node = make()
     pod = replace(pod, links=(*(pod.links or ()), net1))
     box = find_sandbox(pod, node)
@@ -241,7 +273,8 @@ def test_several_interfaces_each_have_their_own_answer() -> None:
 
 
 def test_a_master_that_is_no_bridge_is_not_called_one() -> None:
-    pod, node = make(links=(host(master="ovs-system"), Link(8, "ovs-system", "openvswitch")))
+    pod, node = make(links=(host(master="ovs-system"), make_link(8, "ovs-system", "openvswitch")))
     pair = veth_of(pod, node)
-    assert isinstance(pair, VethPair) and pair.master is None
+    assert isinstance(pair, VethPair)
+    assert pair.master is None
     assert any("openvswitch" in item.says for item in pair.evidence)

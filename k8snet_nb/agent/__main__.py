@@ -14,7 +14,9 @@ def main() -> None:
     """Serve. With ``--parent PID`` the agent also ends when that process dies while others hold its input open."""
     parser = argparse.ArgumentParser(prog="k8snet_nb.agent", description=__doc__)
     parser.add_argument("--parent", type=int, metavar="PID", help="end when this process, the agent's parent, dies")
-    parser.add_argument("--limit", type=int, default=LIMIT, metavar="BYTES", help="largest answer (default %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="BYTES", help="largest answer (default %(default)s)"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted cell of a notebook must not take the agent with it
     source, sink = os.dup(0), os.dup(1)

@@ -35,7 +35,7 @@ def lines_of_json(entries: Iterable[Any]) -> bytes:
 
 
 class Target:
-    """Whose network namespace: a process, a name, or a pod by its uid and config hash; ``inode`` is the expected one."""
+    """Whose network namespace: a process's, a name's, or a pod's by uid and hash; ``inode``: the expected one."""
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.key = said.get("key")
@@ -131,7 +131,7 @@ def _told_by_tool(fact: str) -> Value:
 
 
 class Collector:
-    """Reads facts of the node and of any number of namespaces in one go. Moves its thread: use it in a child process."""
+    """Reads facts of the node and of any number of namespaces in one go. Moves its thread: for a child process."""
 
     def __init__(self) -> None:
         self.own = own_inode()
@@ -207,9 +207,7 @@ class Collector:
             os.close(fd)
         return place
 
-    def _read(
-        self, fact: str, target: Target, place: proc.PodPlace | None, space: Namespace, bound: Bound
-    ) -> Value:
+    def _read(self, fact: str, target: Target, place: proc.PodPlace | None, space: Namespace, bound: Bound) -> Value:
         if target.of_node:
             return self._node(fact, space, bound)
         if fact == "pod.json":
@@ -273,11 +271,10 @@ def _kube_proxy_mode() -> str | None:
 def about_node() -> dict[str, Any]:
     """What ``node.json`` says of a node: name, kernel, own namespace, system, versions of its tools."""
     system = None
-    with suppress(OSError):
-        with open("/etc/os-release", errors="replace") as file:
-            for line in file:
-                if line.startswith("PRETTY_NAME="):
-                    system = line.split("=", 1)[1].strip().strip('"')[:200]
+    with suppress(OSError), open("/etc/os-release", errors="replace") as file:
+        for line in file:
+            if line.startswith("PRETTY_NAME="):
+                system = line.split("=", 1)[1].strip().strip('"')[:200]
     wanted = ("iptables", "nft", "conntrack", "ip", "ipvsadm")
     return {
         "kube_proxy_mode": _kube_proxy_mode(),

@@ -95,7 +95,8 @@ _BRIDGE_PORT: dict[int, Field] = {
     15: ("designated_port", u16), 16: ("designated_cost", u16), 14: ("bridge_id", _bridge_id),
     13: ("root_id", _bridge_id), 23: ("hold_timer", _timer), 21: ("message_age_timer", _timer),
     22: ("forward_delay_timer", _timer), 19: ("topology_change_ack", u8), 20: ("config_pending", u8),
-    10: ("proxy_arp", _truth), 12: ("proxy_arp_wifi", _truth), 25: ("multicast_router", u8), 27: ("mcast_flood", _truth),
+    10: ("proxy_arp", _truth), 12: ("proxy_arp_wifi", _truth), 25: ("multicast_router", u8),
+    27: ("mcast_flood", _truth),
     30: ("bcast_flood", _truth), 28: ("mcast_to_unicast", _truth), 32: ("neigh_suppress", _truth),
     31: ("group_fwd_mask", _plain_hex16), 29: ("vlan_tunnel", _truth), 33: ("isolated", _truth),
 }  # fmt: skip

@@ -171,5 +171,3 @@ def _address_flags(entry: dict[str, Any], family: int, flags: int) -> None:
                 entry["dynamic"] = True
         elif flags & bit:
             entry["temporary" if name == "secondary" and family == socket.AF_INET6 else name] = True
-
-

@@ -1,4 +1,4 @@
-"""Names that iproute2 gives to the kernel's numbers. Source: iproute2 lib/rt_names.c, lib/ll_types.c, ip/*.c, uapi headers."""
+"""Names that iproute2 gives to the kernel's numbers. Source: iproute2 lib/rt_names.c, lib/ll_types.c, ip/*.c."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ LINK_TYPES = {
     778: "gre", 783: "irda", 823: "gre6", 824: "netlink", 65534: "none", 65535: "void",
 }  # fmt: skip
 ADDRESS_FLAGS = (
-    (0x01, "secondary"), (0x02, "nodad"), (0x04, "optimistic"), (0x08, "dadfailed"), (0x10, "home"), (0x20, "deprecated"),
+    (0x01, "secondary"), (0x02, "nodad"), (0x04, "optimistic"), (0x08, "dadfailed"), (0x10, "home"),
+    (0x20, "deprecated"),
     (0x40, "tentative"), (0x80, "permanent"), (0x100, "mngtmpaddr"), (0x200, "noprefixroute"), (0x400, "autojoin"),
     (0x800, "stable-privacy"),
 )  # fmt: skip
@@ -32,14 +33,16 @@ ROUTE_FLAGS = ((1, "dead"), (4, "onlink"), (2, "pervasive"), (8, "offload"), (64
                (16, "linkdown"))  # fmt: skip
 RULE_ACTIONS = {1: "to_tbl", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 METRICS = (
-    "unspec", "lock", "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd",
+    "unspec", "lock", "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit",
+    "initcwnd",
     "features", "rto_min", "initrwnd", "quickack", "congctl", "fastopen_no_cookie",
 )  # fmt: skip
 NEIGHBOUR_STATES = ((0x01, "INCOMPLETE"), (0x02, "REACHABLE"), (0x04, "STALE"), (0x08, "DELAY"), (0x10, "PROBE"),
                     (0x20, "FAILED"), (0x40, "NOARP"), (0x80, "PERMANENT"))  # fmt: skip
 _PROTOCOLS = {
     0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt", 11: "zebra",
-    12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp", 18: "keepalived", 42: "babel", 99: "openr",
+    12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk",
+    16: "dhcp", 18: "keepalived", 42: "babel", 99: "openr",
     186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
 }  # fmt: skip
 _TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}

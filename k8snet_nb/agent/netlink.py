@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from .kernel import Missing
 
-__all__ = ["Netlink", "attributes", "nested", "u8", "u16", "u32", "s32"]
+__all__ = ["Netlink", "attributes", "nested", "s32", "u8", "u16", "u32"]
 
 NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
 _REQUEST, _DUMP, _DUMP_INTR = 0x1, 0x300, 0x10
@@ -82,7 +82,7 @@ class Netlink:
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
-        """All messages (type, payload) that answer a dump request. Repeated when the kernel says it changed meanwhile."""
+        """All messages (type, payload) that answer a dump. Repeated when the kernel says that it changed meanwhile."""
         for _ in range(_TRIES):
             found, consistent = self._dump(kind, body)
             if consistent:
@@ -95,7 +95,8 @@ class Netlink:
 
     def _dump(self, kind: int, body: bytes) -> tuple[list[tuple[int, bytes]], bool]:
         self._send(kind, _DUMP, body)
-        found, consistent = [], True
+        found: list[tuple[int, bytes]] = []
+        consistent = True
         while True:
             for number, flags, payload in self._receive():
                 consistent = consistent and not flags & _DUMP_INTR

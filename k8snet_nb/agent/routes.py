@@ -21,7 +21,8 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _NEXTHOP = struct.Struct("=HBBi")
 _CLONED = 0x200
-_WIDTH = {socket.AF_INET: 32, socket.AF_INET6: 128}
+_WIDTH: dict[int, int] = {socket.AF_INET: 32, socket.AF_INET6: 128}
+_FAMILIES: dict[int, str] = {socket.AF_INET: "inet", socket.AF_INET6: "inet6"}
 _PREFERENCE = {0: "medium", 1: "high", 3: "low"}
 _HZ = 100
 
@@ -75,7 +76,7 @@ def _way(family: int, values: dict[int, bytes], table: dict[int, str]) -> dict[s
         found["gateway"] = socket.inet_ntop(family, values[5])
     if 18 in values:
         via = u16(values[18])
-        name = {socket.AF_INET: "inet", socket.AF_INET6: "inet6"}.get(via, str(via))
+        name = _FAMILIES.get(via, str(via))
         host = socket.inet_ntop(via, values[18][2:]) if via in _WIDTH else values[18][2:].hex()
         found["via"] = {"family": name, "host": host}
     if 4 in values:

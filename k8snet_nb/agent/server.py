@@ -7,8 +7,9 @@ Requests are headers with an ``id`` (any JSON value, given back) and an ``op``:
 
 - ``hello``: what ``node.json`` says, the facts that this agent knows, ``euid``;
 - ``ping``;
-- ``facts``: ``targets``, a list of ``{"key", "facts": [...]}`` for the node, with ``pid``, ``path`` or ``pod`` (a list of
-  uid and config hash) and optionally ``inode`` for a namespace. The answer lists key, fact and size in the payload, or why not;
+- ``facts``: ``targets``, a list of ``{"key", "facts"}`` for the node, with ``pid``, ``path`` or ``pod`` (a list of
+  uid and config hash) and optionally ``inode`` for a namespace. The answer lists key, fact and size in the payload,
+  or why not;
 - ``run``: ``argv`` in the namespace of ``target``; the payload is the output, then the errors;
 - ``cancel``: ``target`` is the id of the request to end; ``stop``: the agent ends.
 
@@ -183,7 +184,7 @@ def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit:
             answer, payload = _WORK[header["op"]](header, seconds)
         except Missing as missing:
             answer, payload = {"error": missing.code, "why": str(missing)}, b""
-        except Exception as error:  # a fault of the agent: say where, rather than die without a word
+        except Exception as error:  # noqa: BLE001 - a fault of the agent: say where, rather than die without a word
             place = traceback.extract_tb(error.__traceback__)[-1]
             why = "%s: %s (%s, line %s)" % (type(error).__name__, error, os.path.basename(place.filename), place.lineno)
             answer, payload = {"error": "failed", "why": why}, b""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .kernel import Missing, loadable_by_asking
@@ -21,6 +22,7 @@ _STATES = ("UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2
            "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV")  # fmt: skip
 _PROTOCOLS = (("udp", socket.IPPROTO_UDP), ("tcp", socket.IPPROTO_TCP))
 _SKV6ONLY = 11
+Holders = Sequence[tuple[str, int, int]]
 
 
 class Socket(NamedTuple):
@@ -49,12 +51,11 @@ def sockets(names: dict[int, str]) -> tuple[list[Socket], str]:
 
 
 def _from_netlink(netlink: Netlink, names: dict[int, str]) -> list[Socket]:
-    found = []
+    found: list[Socket] = []
     for netid, protocol in _PROTOCOLS:
         for family in (socket.AF_INET, socket.AF_INET6):
             body = struct.pack("=BBBBI48x", family, protocol, 0, 0, 0xFFFFFFFF)
-            for _, payload in netlink.dump(_BY_FAMILY, body):
-                found.append(_diagnosed(netid, payload, names))
+            found.extend(_diagnosed(netid, payload, names) for _, payload in netlink.dump(_BY_FAMILY, body))
     return found
 
 
@@ -79,7 +80,7 @@ def _spell(family: int, data: bytes, only6: bool) -> str:
 
 
 def _from_proc() -> list[Socket]:
-    found = []
+    found: list[Socket] = []
     for netid, _ in _PROTOCOLS:
         for suffix in ("", "6"):
             try:
@@ -106,23 +107,24 @@ def _decode(text: str) -> tuple[str, int]:
     return _spell(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data, False), int(port, 16)
 
 
-def print_sockets(found: list[Socket], owners: dict[int, list[tuple[str, int, int]]]) -> str:
+def print_sockets(found: list[Socket], owners: Mapping[int, Holders]) -> str:
     """The table of ``ss -tunap``: columns as wide as their widest entry."""
-    rows = [("Netid", "State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port", "Process")]
-    for s in found:
-        rows.append((
-            s.netid, s.state, str(s.receive_queue), str(s.send_queue), s.local, str(s.local_port or "*"), s.peer,
-            str(s.peer_port or "*"), _users(owners.get(s.inode, ()) if s.inode else ()),
-        ))  # fmt: skip
+    rows: list[tuple[str, ...]] = [
+        ("Netid", "State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port", "Process")
+    ]
+    rows.extend(_row(entry, owners.get(entry.inode, ()) if entry.inode else ()) for entry in found)
     w = [max(len(row[column]) for row in rows) for column in range(8)]
-    return "".join(
-        f"{r[0]:<{w[0]}} {r[1]:<{w[1]}} {r[2]:<{w[2]}} {r[3]:<{w[3]}} {r[4]:>{w[4]}}:{r[5]:<{w[5]}} {r[6]:>{w[6]}}:{r[7]:<{w[7]}}"
-        f"{r[8]}\n"
-        for r in rows
-    )
+    form = "{:<%d} {:<%d} {:<%d} {:<%d} {:>%d}:{:<%d} {:>%d}:{:<%d}{}\n" % tuple(w)
+    return "".join(form.format(*row) for row in rows)
 
 
-def _users(held: list[tuple[str, int, int]] | tuple[()]) -> str:
+def _row(entry: Socket, held: Holders) -> tuple[str, ...]:
+    ports = [str(port or "*") for port in (entry.local_port, entry.peer_port)]
+    queues = (str(entry.receive_queue), str(entry.send_queue))
+    return (entry.netid, entry.state, *queues, entry.local, ports[0], entry.peer, ports[1], _users(held))
+
+
+def _users(held: Holders) -> str:
     if not held:
         return ""
     return " users:(%s)" % ",".join('("%s",pid=%d,fd=%d)' % entry for entry in held)

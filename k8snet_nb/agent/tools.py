@@ -90,7 +90,9 @@ def _legacy(name: str, family: str, tool: str = "") -> Told:
         with open("/proc/thread-self/net/ip%s_tables_names" % family) as file:
             tables = file.read().split()
     except FileNotFoundError:
-        raise Missing("not loaded: the kernel has no legacy iptables (no /proc/net/ip%s_tables_names)" % family) from None
+        raise Missing(
+            "not loaded: the kernel has no legacy iptables (no /proc/net/ip%s_tables_names)" % family
+        ) from None
     except PermissionError:
         raise Missing("reading /proc/net/ip%s_tables_names needs root" % family, "denied") from None
     if not tables:

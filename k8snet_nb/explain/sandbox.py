@@ -7,17 +7,17 @@ of the pod, or the namespace bound below /run/netns, shows the namespace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..cgroups import ProcessRecord, choose_sandbox, pod_of, same_pod
 from ..facts import FACTS, Evidence, FactRef
-from ..parse.links import Link
+from ..parse.links import Link, Route
 from ..parse.namespaces import Namespace, NamespaceId, PodProcesses, process_line
-from ..parse.routing import FdbEntry, Neighbour, Route
+from ..parse.pods import PodValue
+from ..parse.routing import FdbEntry, Neighbour
 
-__all__ = ["NodeNetwork", "PodIdentity", "PodNetwork", "Sandbox", "evidence", "find_sandbox", "pod_identity"]
+__all__ = ["NodeFacts", "PodFacts", "PodIdentity", "Sandbox", "evidence", "find_sandbox", "host_of", "pod_identity"]
 
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
@@ -40,24 +40,14 @@ class PodIdentity:
         return (self.uid, *self.hashes)
 
 
-def pod_identity(item: Mapping[str, Any]) -> PodIdentity:
-    """The identity of one pod, from its object as the API server sent it."""
-    meta, spec, status = (item.get(part) or {} for part in ("metadata", "spec", "status"))
-    annotations = meta.get("annotations") or {}
-    ips = tuple(str(entry["ip"]) for entry in status.get("podIPs") or () if entry.get("ip"))
-    return PodIdentity(
-        name=f"{meta.get('namespace')}/{meta.get('name')}",
-        uid=str(meta.get("uid") or ""),
-        node=spec.get("nodeName"),
-        ips=ips or ((str(status["podIP"]),) if status.get("podIP") else ()),
-        host_network=bool(spec.get("hostNetwork")),
-        hashes=tuple(dict.fromkeys(str(annotations[key]) for key in _HASHES if annotations.get(key))),
-        phase=status.get("phase"),
-    )
+def pod_identity(pod: PodValue) -> PodIdentity:
+    """The identity of a pod of the API."""
+    hashes = tuple(dict.fromkeys(str(pod.annotations[key]) for key in _HASHES if pod.annotations.get(key)))
+    return PodIdentity(pod.key, pod.uid, pod.node, pod.ips, pod.host_network, hashes, pod.phase)
 
 
 @dataclass(frozen=True, slots=True)
-class NodeNetwork:
+class NodeFacts:
     """What a node's kernel said. None in place of a tuple: that fact was not collected. ``netns``: its own inode."""
 
     node: str
@@ -79,7 +69,7 @@ class NodeNetwork:
 
 
 @dataclass(frozen=True, slots=True)
-class PodNetwork:
+class PodFacts:
     """A pod and what was read in its network namespace. None: not collected."""
 
     identity: PodIdentity
@@ -116,15 +106,20 @@ def evidence(
     return Evidence(FactRef(fact, node, pod), command, tuple(lines), says)
 
 
-def find_sandbox(pod: PodNetwork, node: NodeNetwork | None) -> Sandbox:
+def host_of(route: Route) -> str | None:
+    """The one address that a route leads to (a /32 or /128); None for a network."""
+    alone = route.network.prefixlen == route.network.max_prefixlen
+    return str(route.network.network_address) if alone else None
+
+
+def find_sandbox(pod: PodFacts, node: NodeFacts | None) -> Sandbox:
     """The pod's sandbox process and network namespace on its node, or the reason why they are not known."""
     identity = pod.identity
     if identity.node is None:
         return Sandbox(reason="not_scheduled", text=f"{identity.name} is on no node yet (phase {identity.phase})")
     if node is None or (node.processes is None and pod.processes is None):
-        return _host_network(pod, node, Sandbox()) or Sandbox(
-            reason="no_node_data", text=f"node {identity.node}, where {identity.name} is, was not asked for its processes"
-        )
+        text = f"node {identity.node}, where {identity.name} is, was not asked for its processes"
+        return _host_network(pod, node, Sandbox()) or Sandbox(reason="no_node_data", text=text)
     found = _by_cgroup(identity, node) if node.processes is not None else _as_collected(pod)
     if found.netns is None and found.reason == "no_process":
         found = _by_address(identity, node, found)
@@ -133,7 +128,7 @@ def find_sandbox(pod: PodNetwork, node: NodeNetwork | None) -> Sandbox:
     return _host_network(pod, node, found) or found
 
 
-def _by_cgroup(identity: PodIdentity, node: NodeNetwork) -> Sandbox:
+def _by_cgroup(identity: PodIdentity, node: NodeFacts) -> Sandbox:
     processes = node.processes or ()
     members = [p for p in processes if (named := pod_of(p.cgroups)) and same_pod(named.uid, identity.identities)]
     members.sort(key=lambda process: process.pid)
@@ -152,7 +147,7 @@ def _by_cgroup(identity: PodIdentity, node: NodeNetwork) -> Sandbox:
     return _without_pause(identity, node, members, why)
 
 
-def _without_pause(identity: PodIdentity, node: NodeNetwork, members: list[ProcessRecord], why: str) -> Sandbox:
+def _without_pause(identity: PodIdentity, node: NodeFacts, members: list[ProcessRecord], why: str) -> Sandbox:
     pids = tuple(process.pid for process in members)
     inodes = {process.netns for process in members if process.netns is not None}
     if not identity.host_network and len(inodes) > 1:
@@ -167,9 +162,8 @@ def _without_pause(identity: PodIdentity, node: NodeNetwork, members: list[Proce
     return Sandbox(None, inode, pids=pids, evidence=(evidence("processes.json", node.node, lines, says),))
 
 
-def _as_collected(pod: PodNetwork) -> Sandbox:
-    said, identity = pod.processes, pod.identity
-    assert said is not None
+def _as_collected(pod: PodFacts) -> Sandbox:
+    said, identity = pod.processes or PodProcesses(None, None, None), pod.identity
     if said.netns is None:
         return Sandbox(pids=said.pids, reason="no_process", text=f"no process of {identity.name} was found on its node")
     line = f'"sandbox_pid": {said.sandbox_pid}, "netns": {said.netns}'
@@ -183,22 +177,22 @@ def _as_collected(pod: PodNetwork) -> Sandbox:
     )
 
 
-def _by_address(identity: PodIdentity, node: NodeNetwork, found: Sandbox) -> Sandbox:
+def _by_address(identity: PodIdentity, node: NodeFacts, found: Sandbox) -> Sandbox:
     """No process left: the bound namespace behind the interface to which the node sends the pod's address."""
     for address in identity.ips:
-        devices = {route.dev: route.evidence_line() for route in node.routes or () if route.host == address}
+        devices = {route.dev: route.line() for route in node.routes or () if host_of(route) == address}
         for link in node.links or ():
-            if link.name not in devices or link.link_netnsid is None or link.kind not in ("veth", "netkit"):
+            if link.name not in devices or link.peer_nsid is None or link.kind not in ("veth", "netkit"):
                 continue
-            spaces = [space for space in node.namespaces or () if space.nsid == link.link_netnsid and space.bound]
+            spaces = [space for space in node.namespaces or () if space.nsid == link.peer_nsid and space.bound]
             if len(spaces) == 1:
                 route = evidence("route.json", node.node, [devices[link.name]], f"{address} is behind {link.name}")
-                peer = evidence("addr.json", node.node, [link.evidence_line()], f"its peer has id {link.link_netnsid}")
+                peer = evidence("addr.json", node.node, [link.line()], f"its peer has id {link.peer_nsid}")
                 return replace(found, netns=spaces[0].inode, reason="", evidence=(route, peer))
     return found
 
 
-def _with_bound(found: Sandbox, node: NodeNetwork, identity: PodIdentity) -> Sandbox:
+def _with_bound(found: Sandbox, node: NodeFacts, identity: PodIdentity) -> Sandbox:
     space = next((space for space in node.namespaces or () if space.inode == found.netns), None)
     if space is None:
         return found
@@ -209,7 +203,7 @@ def _with_bound(found: Sandbox, node: NodeNetwork, identity: PodIdentity) -> San
     return replace(found, bound=space.bound, evidence=(*found.evidence, proof))
 
 
-def _host_network(pod: PodNetwork, node: NodeNetwork | None, found: Sandbox) -> Sandbox | None:
+def _host_network(pod: PodFacts, node: NodeFacts | None, found: Sandbox) -> Sandbox | None:
     own = node.own_netns if node else None
     if found.netns is not None and own is not None:
         if found.netns != own:

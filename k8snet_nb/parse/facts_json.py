@@ -17,11 +17,7 @@ def broken(ref: FactRef, why: str) -> FactBroken:
 
 
 def json_list(content: bytes, ref: FactRef) -> list[dict[str, Any]]:
-<<<<<<< HEAD
-    """A JSON list of objects, as ``ip -j`` and its kin print it. No bytes at all: those tools print nothing for none."""
-=======
     """A JSON list of objects, as ``ip -j`` and its kin print it. No bytes: those tools print nothing for none."""
->>>>>>> main
     if not content.strip():
         return []
     try:

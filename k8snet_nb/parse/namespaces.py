@@ -12,7 +12,7 @@ from typing import Any
 
 from ..cgroups import ProcessRecord
 from ..facts import FactRef
-from .records import Record, json_value, quote, records
+from .records import Record, json_object, quote, records
 
 __all__ = [
     "Namespace",
@@ -86,11 +86,8 @@ def parse_processes(data: bytes, ref: FactRef) -> tuple[ProcessRecord, ...]:
 
 def parse_pod_processes(data: bytes, ref: FactRef) -> PodProcesses:
     """What was found of a pod on its node. Raises FactBroken."""
-    value = json_value(data, ref)
-    if not isinstance(value, dict):
-        Record({}, ref, 1).broken("is not an object")
-    record = Record(value, ref, 1)
-    host = value.get("host_network")
+    record = Record(json_object(data, ref), ref, 1)
+    host = record.raw.get("host_network")
     if host is not None and not isinstance(host, bool):
         record.broken('has no true or false as "host_network"')
     return PodProcesses(
@@ -111,7 +108,7 @@ def process_line(process: ProcessRecord) -> str:
 def _namespace(record: Record) -> Namespace:
     # util-linux prints numbers or texts, by version; "unassigned" is no id, "unknown" is not known.
     said = record.raw.get("netnsid")
-    nsid = int(said) if str(said).isascii() and str(said).isdecimal() else None
+    nsid = int(str(said)) if str(said).isascii() and str(said).isdecimal() else None
     bound = record.raw.get("nsfs")
     if bound is not None and not isinstance(bound, str):
         record.broken('has no text as "nsfs"')

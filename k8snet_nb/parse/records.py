@@ -1,8 +1,4 @@
-"""Reading facts that are JSON lists of objects, as ``ip -j``, ``bridge -j`` and ``lsns -J`` print them. No I/O.
-
-A fact that is there but is not what its name promises raises FactBroken with the fact, of whom it is, the line or
-the entry, and what is wrong. Unknown keys are ignored; a known key of the wrong type is an error, never a guess.
-"""
+"""The entries of JSON facts with typed getters: a known key of the wrong type is an error, never a guess. No I/O."""
 
 from __future__ import annotations
 
@@ -10,51 +6,31 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import FactBroken
 from ..facts import FactRef
+from .facts_json import broken, json_list
 
-__all__ = ["Record", "json_value", "quote", "records"]
-
-_ADVICE = "Collect the fact again, or ask something that needs another fact"
-
-
-def broken(ref: FactRef, why: str) -> NoReturn:
-    """Raise FactBroken for a fact, naming whose it is."""
-    raise FactBroken(ref.fact, ref.where, why, _ADVICE)
-
-
-def json_value(data: bytes, ref: FactRef) -> Any:
-    """The JSON value of a fact. Raises FactBroken with line and column for text that is not JSON."""
-    try:
-        return json.loads(data.decode("utf-8", "surrogateescape"))
-    except json.JSONDecodeError as error:
-        what = "is empty" if not data.strip() else f"is not JSON: {error.msg}, line {error.lineno}, column {error.colno}"
-        broken(ref, what)
-    except RecursionError:
-        broken(ref, "is nested too deeply to be what its name promises")
+__all__ = ["Record", "json_object", "quote", "records"]
 
 
 def records(data: bytes, ref: FactRef, within: str | None = None) -> tuple[Record, ...]:
-    """The list of objects that a fact holds, below the key ``within`` where given.
-
-    iproute2 prints nothing, or ``[]`` or ``[{}]``, for an empty list; all three are an empty list here.
-    """
-    if within is None and not data.strip():
-        return ()
-    value = json_value(data, ref)
+    """The objects of a fact that is a JSON list, or of the list below the key ``within``. Raises FactBroken."""
     if within is not None:
-        if not isinstance(value, dict) or within not in value:
-            broken(ref, f'has no list "{within}"')
-        value = value[within]
-    if not isinstance(value, list):
-        broken(ref, f"holds {_kind(value)} where a list of objects is expected")
-    found = []
-    for number, entry in enumerate(value, 1):
-        if not isinstance(entry, dict):
-            broken(ref, f"entry {number} is {_kind(entry)}, not an object")
-        if entry:
-            found.append(Record(entry, ref, number))
-    return tuple(found)
+        value = json_object(data, ref)
+        if within not in value:
+            raise broken(ref, f'has no list "{within}"')
+        data = json.dumps(value[within]).encode()
+    return tuple(Record(entry, ref, number) for number, entry in enumerate(json_list(data, ref), 1))
+
+
+def json_object(data: bytes, ref: FactRef) -> dict[str, Any]:
+    """The JSON object that a fact is. Raises FactBroken."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise broken(ref, f"not JSON ({error}; {len(data):,} bytes)") from error
+    if not isinstance(value, dict):
+        raise broken(ref, f"a JSON {type(value).__name__}, not an object")
+    return value
 
 
 def quote(raw: Mapping[str, Any], *keys: str) -> str:
@@ -72,7 +48,7 @@ class Record:
 
     def broken(self, why: str) -> NoReturn:
         """Raise FactBroken for this entry."""
-        broken(self.ref, f"entry {self.number} {why}")
+        raise broken(self.ref, f"entry {self.number} {why}")
 
     def text(self, key: str) -> str:
         """A text that must be there."""
@@ -109,20 +85,6 @@ class Record:
         if not isinstance(value, list) or not all(type(item) is int for item in value):
             self._wrong(key, "a list of whole numbers")
         return tuple(value)
-
-    def children(self, key: str) -> tuple[Record, ...]:
-        """A list of objects; absent is an empty one."""
-        value = self.raw.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._wrong(key, "a list of objects")
-        return tuple(Record(item, self.ref, self.number) for item in value if item)
-
-    def child(self, key: str) -> Record:
-        """An object; absent is an empty one."""
-        value = self.raw.get(key, {})
-        if not isinstance(value, dict):
-            self._wrong(key, "an object")
-        return Record(value, self.ref, self.number)
 
     def _wrong(self, key: str, expected: str) -> NoReturn:
         value: Any = self.raw.get(key)

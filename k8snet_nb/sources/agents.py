@@ -1,8 +1,8 @@
 """The side that asks: starts an agent, sends it requests, reads its answers. Safe from a cell of a live kernel.
 
-The agent is a child process with pipes; nothing here enters a namespace, and no event loop is needed. A thread reads the
-answers, so several threads may ask at once and a slow answer does not keep the others. What goes wrong with the agent itself
-is one AgentError; what a node cannot tell is a :class:`Told` that says why.
+The agent is a child process with pipes; nothing here enters a namespace, and no event loop is needed. A thread reads
+the answers, so several threads may ask at once and a slow answer does not keep the others. What goes wrong with the
+agent itself is one AgentError; what a node cannot tell is a :class:`Told` that says why.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 from ..agent.protocol import LIMIT, BadFrame, pack, read_frame
 from ..errors import AgentError
@@ -81,7 +82,7 @@ class _Child:
     """An agent as a child process. Its standard error is kept in a file without a name, for the last words."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._words: IO[bytes] = open(os.memfd_create("k8snet-agent"), "w+b", buffering=0)  # noqa: SIM115
+        self._words: IO[bytes] = os.fdopen(os.memfd_create("k8snet-agent"), "w+b", buffering=0)
         try:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, bufsize=0, cwd="/"
@@ -89,7 +90,8 @@ class _Child:
         except OSError as error:
             self._words.close()
             raise AgentError(f"the agent did not start: {error}. Look at the command {argv[0]}") from error
-        assert self._process.stdin is not None and self._process.stdout is not None
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AgentError("the agent has no pipes")
         self._in, self._out = self._process.stdin, self._process.stdout
 
     def read(self, size: int) -> bytes:
@@ -103,10 +105,8 @@ class _Child:
     def close(self) -> str:
         if self._words.closed:
             return ""
-        try:
+        with suppress(OSError):
             self._in.close()
-        except OSError:
-            pass
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
@@ -167,7 +167,7 @@ class Agent:
         command = list(argv) if argv is not None else [*child_command(), "--limit", str(limit)]
         return cls(_Child(command), name, limit)
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,7 +192,7 @@ class Agent:
         return header
 
     def facts(self, targets: Iterable[Mapping[str, Any]], seconds: float = 60.0) -> dict[tuple[Any, str], Told]:
-        """Many facts of many namespaces in one go: (key, fact) -> Told. See :mod:`k8snet_nb.agent.server` for targets."""
+        """Many facts of many namespaces in one go: (key, fact) -> Told; targets as in :mod:`k8snet_nb.agent.server`."""
         wanted = [dict(target) for target in targets]
         header, payload = self._ask({"op": "facts", "targets": wanted}, seconds)
         if "error" in header:

@@ -6,10 +6,10 @@ Source: kubernetes pkg/kubelet/kuberuntime (log folders are ``<namespace>_<name>
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..cgroups import pod_of
@@ -25,7 +25,7 @@ TOLD_BY = "k8snet-nb/told-by"
 
 @dataclass(slots=True)
 class Sighting:
-    """One pod seen on the node: its uid or config hash, its names as far as known, whether it is in the node's network."""
+    """One pod seen on the node: uid or config hash, names as far as known, whether it is in the node's network."""
 
     uid: str
     namespace: str
@@ -36,22 +36,21 @@ class Sighting:
 
 
 def log_names(folder: str) -> dict[str, tuple[str, str, tuple[str, ...]]]:
-    """uid -> namespace, name and container names, from the kubelet's log folders. Nothing where there are none."""
+    """By uid: namespace, name and container names, from the kubelet's log folders. Nothing where there are none."""
     found = {}
-    try:
-        entries = os.listdir(folder)
-    except OSError:
-        return {}
-    for entry in entries:
-        named = _FOLDER.fullmatch(entry)
-        if named is None:
-            continue
-        try:
-            containers = tuple(sorted(os.listdir(os.path.join(folder, entry))))
-        except OSError:
-            containers = ()
-        found[named["uid"]] = (named["namespace"], named["name"], containers)
+    for path in _entries(Path(folder)):
+        named = _FOLDER.fullmatch(path.name)
+        if named is not None:
+            containers = tuple(sorted(entry.name for entry in _entries(path)))
+            found[named["uid"]] = (named["namespace"], named["name"], containers)
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def seen_pods(processes: Iterable[Mapping[str, Any]], own: int, logs: str) -> list[Sighting]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from ..errors import FactBroken, FactMissing, NotFound
 from ..facts import FactRef
@@ -51,7 +50,7 @@ class NodeSource:
             self._agent.close()
             raise
 
-    def __enter__(self) -> NodeSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +215,8 @@ class NodeSource:
         return next((found[0] for found in (by_address, by_name) if len(found) == 1), host)
 
     def _node_list(self) -> dict[str, Any]:
-        addresses = [{"type": "InternalIP", "address": ip} for ip in _global_addresses(self._agent.fact("addr.json").data)]
+        ips = _global_addresses(self._agent.fact("addr.json").data)
+        addresses = [{"type": "InternalIP", "address": ip} for ip in ips]
         status = {"addresses": [*addresses, {"type": "Hostname", "address": self._about["node"]}]}
         return {"kind": "NodeList", "apiVersion": "v1", "items": [{"metadata": {"name": self.name}, "status": status}]}
 
@@ -231,15 +231,15 @@ def _items(data: bytes, resource: str) -> list[dict[str, Any]]:
         found = json.loads(data)["items"]
     except (ValueError, KeyError, TypeError):
         raise FactBroken(resource, "the Kubernetes API", "is not a List with items") from None
-    return [item for item in found or () if isinstance(item, Mapping)]
+    return [item for item in found or () if isinstance(item, dict)]
 
 
 def _global_addresses(data: bytes | None) -> list[str]:
     """The addresses of global scope in ``addr.json``, those of the first interface first."""
     found: list[str] = []
     for link in json.loads(data) if data else ():
-        with suppress(KeyError):
-            found.extend(a["local"] for a in link["addr_info"] if a["scope"] == "global" and "LOOPBACK" not in link["flags"])
+        if "LOOPBACK" not in link["flags"]:
+            found.extend(entry["local"] for entry in link["addr_info"] if entry["scope"] == "global")
     return found
 
 
