@@ -100,12 +100,7 @@ def socket_owners(only: Iterable[int] | None = None) -> dict[int, list[tuple[str
     """Socket inode -> (program, pid, descriptor) of all that hold it open, among ``only`` these pids or all."""
     found: dict[int, list[tuple[str, int, int]]] = {}
     for pid in pids() if only is None else only:
-        folder = "%s/%d/fd" % (PROC, pid)
-        try:
-            held = [(fd, os.readlink("%s/%s" % (folder, fd))) for fd in os.listdir(folder)]
-        except OSError:
-            continue
-        sockets = [(int(fd), int(target[8:-1])) for fd, target in held if target.startswith("socket:[")]
+        sockets = _held_sockets("%s/%d/fd" % (PROC, pid))
         if not sockets:
             continue
         try:
@@ -114,4 +109,21 @@ def socket_owners(only: Iterable[int] | None = None) -> dict[int, list[tuple[str
             continue
         for fd, inode in sockets:
             found.setdefault(inode, []).append((name, pid, fd))
+    return found
+
+
+def _held_sockets(folder: str) -> list[tuple[int, int]]:
+    """(descriptor, inode) of a process's open sockets; one that closes meanwhile is left out."""
+    found = []
+    try:
+        entries = os.listdir(folder)
+    except OSError:
+        return []
+    for entry in entries:
+        try:
+            target = os.readlink("%s/%s" % (folder, entry))
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.append((int(entry), int(target[8:-1])))
     return found
