@@ -92,7 +92,7 @@ def test_ip_is_rendered_as_ip_prints_it(namespace: str, line: str) -> None:
 
 @need(root=True, commands=["ip"], kernel=["veth"])
 def test_ip_6_addr_but_for_the_kernels_own_slip(namespace: str) -> None:
-    """Asked for IPv6 alone the kernel leaves the namespace id out, and ip names a wrong peer; the fact has the right one."""
+    """Asked for IPv6 alone the kernel leaves the namespace id out, and ip names a wrong peer; the fact does not."""
 
     def read(fact: str) -> bytes:
         return real(namespace, FACTS[fact].command.split()).encode()

@@ -1,4 +1,4 @@
-"""What ``ip addr``, ``ip link``, ``ip route``, ``ip neigh`` and ``ip rule`` print, from the JSON that ``ip -j`` printed.
+"""What ``ip addr``, ``ip link``, ``ip route``, ``ip neigh`` and ``ip rule`` print, from what ``ip -j`` printed.
 
 Pure functions from the entries of a fact to the lines of the tool (iproute2, without ``-d``); tests compare with the
 tool. Control characters in names are the caller's to escape.
@@ -61,7 +61,7 @@ def _other_names(link: Entry) -> list[str]:
 
 
 def link_lines(links: Iterable[Entry], names: Mapping[int, str]) -> list[str]:
-    """``ip link``. ``names``: namespace id -> name. The link mode is no part of the fact: DEFAULT is written for all."""
+    """``ip link``. ``names``: namespace id -> name. The link mode is not in the fact: DEFAULT is written for all."""
     return [
         line
         for link in links
@@ -70,7 +70,7 @@ def link_lines(links: Iterable[Entry], names: Mapping[int, str]) -> list[str]:
 
 
 def address_lines(links: Iterable[Entry], names: Mapping[int, str], family: str | None = None) -> list[str]:
-    """``ip addr``; with ``family`` (``inet``, ``inet6``) as with -4 and -6: only interfaces that have such an address."""
+    """``ip addr``; with ``family`` (``inet``, ``inet6``) as with -4 and -6: interfaces that have such an address."""
     lines: list[str] = []
     for link in links:
         held = [a for a in link.get("addr_info", ()) if a and family in (None, a["family"])]
@@ -78,9 +78,7 @@ def address_lines(links: Iterable[Entry], names: Mapping[int, str], family: str 
             continue
         lines.append(_head(link, False, family == "inet6"))
         if family is None:
-            lines.append(_hardware(link, names))
-        if family != "inet6":
-            lines += _other_names(link)
+            lines += [_hardware(link, names), *_other_names(link)]
         for address in held:
             lines += _address(address)
     return lines

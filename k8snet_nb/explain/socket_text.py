@@ -1,11 +1,11 @@
-"""What ``ss`` prints for fewer sockets than ``ss -tunap``, from what that printed. Source: ss(8), iproute2 misc/ss.c."""
+"""What ``ss`` prints for fewer sockets than ``ss -tunap``, from what that printed. Source: ss(8), misc/ss.c."""
 
 from __future__ import annotations
 
 __all__ = ["OPTIONS", "socket_text"]
 
 OPTIONS = frozenset("tunapl46")
-"""The options of ss that can be answered from ``ss -tunap``; -n must be among them: names of ports are not in the fact."""
+"""The options of ss that ``ss -tunap`` can answer; -n must be among them: names of ports are not in the fact."""
 
 _LISTENING = ("LISTEN", "UNCONN")
 _HIDDEN = ("LISTEN", "UNCONN", "TIME-WAIT", "SYN-RECV")

@@ -152,6 +152,9 @@ class Running:
 class Agent:
     """A conversation with one agent. Close it, or use ``with``; it also ends with this process."""
 
+    slack = 6.0
+    """Seconds beyond a request's own limit after which an agent that says nothing is given up."""
+
     def __init__(self, transport: Transport, name: str = "this node", limit: int = LIMIT) -> None:
         self._transport, self.name, self._limit = transport, name, limit
         self._lock, self._sending = threading.Lock(), threading.Lock()
@@ -246,7 +249,7 @@ class Agent:
 
     def wait(self, key: int, slot: _Slot, seconds: float) -> tuple[dict[str, Any], bytes]:
         """The answer to a request, a little after its own deadline at the latest. Raises AgentError."""
-        arrived = slot.ready.wait(seconds + 10)
+        arrived = slot.ready.wait(seconds + self.slack)
         with self._lock:
             self._slots.pop(key, None)
         if slot.answer is not None:
