@@ -1,0 +1,91 @@
+"""Facts that are files: ``sysctl.txt``, ``kernel-log.txt``, ``resolv.conf``. Bounded, and nothing but regular files."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .kernel import Missing, open_inside
+
+__all__ = ["kernel_log", "resolv_conf", "sysctls"]
+
+_LIMIT = 1 << 20
+_KMSG = "/dev/kmsg"
+_LOG_LINES = 10_000
+_SYSCTLS = ("net/netfilter", "net/ipv4/ip_forward", "net/ipv4/vs")
+_SEVERAL_LINES = 64
+
+
+def sysctls() -> tuple[bytes, str | None]:
+    """``sysctl net.netfilter net.ipv4.ip_forward net.ipv4.vs`` from /proc/sys, and which of them are not there."""
+    lines: list[str] = []
+    absent = []
+    for name in _SYSCTLS:
+        path = "/proc/sys/" + name
+        if os.path.isdir(path):
+            for folder, _, files in sorted(os.walk(path)):
+                lines.extend(line for file in sorted(files) for line in _setting(os.path.join(folder, file)))
+        elif os.path.exists(path):
+            lines.extend(_setting(path))
+        else:
+            absent.append(name.replace("/", "."))
+    note = "not there: %s (its module is not loaded)" % ", ".join(absent) if absent else None
+    if not lines:
+        raise Missing(note or "nothing to read")
+    return ("\n".join(lines) + "\n").encode(), note
+
+
+def _setting(path: str) -> list[str]:
+    try:
+        with open(path, errors="replace") as file:
+            value = file.read(65536).rstrip("\n")
+    except OSError:
+        return []  # write-only switches
+    name = path[len("/proc/sys/") :].replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return ["%s = %s" % (name, line) for line in value.split("\n")[:_SEVERAL_LINES]]
+
+
+def kernel_log(word: str = "conntrack") -> bytes:
+    """The lines of the kernel's log that hold a word, as ``dmesg -T`` prints them (node's time zone)."""
+    try:
+        fd = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        code = "denied" if isinstance(error, PermissionError) else "absent"
+        raise Missing("%s cannot be read: %s" % (_KMSG, os.strerror(error.errno or 0)), code) from None
+    started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    lines: list[str] = []
+    try:
+        while len(lines) < _LOG_LINES:
+            try:
+                record = os.read(fd, 16384).decode("utf-8", "replace")
+            except BrokenPipeError:  # the oldest lines were overwritten while reading
+                continue
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise Missing("%s cannot be read: %s" % (_KMSG, os.strerror(error.errno or 0)), "denied") from None
+            head, _, text = record.partition(";")
+            line = text.split("\n", 1)[0]
+            if word in line:
+                moment = started + int(head.split(",")[2]) / 1e6
+                lines.append("[%s] %s" % (time.ctime(moment), line))
+    finally:
+        os.close(fd)
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def resolv_conf(pid: int) -> bytes:
+    """``/etc/resolv.conf`` as a process of the pod sees it; links never lead out of the process's own root."""
+    try:
+        fd = open_inside("/proc/%d/root" % pid, "etc/resolv.conf")
+    except PermissionError:
+        raise Missing("reading the files of process %d needs root" % pid, "denied") from None
+    except OSError as error:
+        alive = os.path.isdir("/proc/%d" % pid)
+        why = "/etc/resolv.conf of process %d: %s" % (pid, error.strerror)
+        raise Missing(why, "absent" if alive else "gone") from None
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise Missing("/etc/resolv.conf of process %d is larger than %d bytes" % (pid, _LIMIT), "failed")
+    return data
