@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from calendar import timegm
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from ..errors import FactBroken
 from .columns import Column, Ints, Number, Text, factorize_bytes
 from .conntrack_lines import Layout, NotAnEntry, month_number, read_layout
 from .conntrack_save import is_save, to_entries
-from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_duplicates
+from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_duplicates, told_twice
 from .protocols import PROTOCOLS, protocol_name
 from .shapes import Chunk, Shape, chunks, numbers
 
@@ -24,6 +24,7 @@ __all__ = ["ConntrackTable", "Problem", "parse_conntrack"]
 _SHOWN = re.compile(r"conntrack v\S+ \(conntrack-tools\): (\d+) flow entries have been shown\.")
 _FAILED = re.compile(r"conntrack v\S+ \(conntrack-tools\): (.*)")
 _MOST_PROBLEMS = 1000
+_ADVICE = "Collect it with conntrack -L -o extended,id."
 _ADDRESSES = ("orig_src", "orig_dst", "reply_src", "reply_dst")
 
 
@@ -35,6 +36,7 @@ class _Reader:
         self.numbers: dict[str, Number] = {}
         self.codes: dict[str, npt.NDArray[np.int32]] = {}
         self.known: dict[str, dict[str, int]] = {}
+        self.addresses: dict[bytes, str | None] = {}
         self.problems: list[Problem] = []
         self.unknown: dict[str, int] = {}
         self.announced: int | None = None
@@ -46,6 +48,12 @@ class _Reader:
     def problem(self, line: int | None, why: str, text: str = "") -> None:
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(Problem(line, why, text[:200]))
+
+    def address(self, word: bytes) -> str | None:
+        """The address's canonical text, worked out once."""
+        if word not in self.addresses:
+            self.addresses[word] = _address(word)
+        return self.addresses[word]
 
     def number(self, name: str, rows: Ints, values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
         if name not in self.numbers:
@@ -81,9 +89,10 @@ class _Reader:
 
 def _address(word: bytes) -> str | None:
     """The canonical text of an address; None for what is none."""
+    family = socket.AF_INET6 if b":" in word else socket.AF_INET
     try:
-        return str(ipaddress.ip_address(word.decode("ascii")))
-    except ValueError:
+        return socket.inet_ntop(family, socket.inet_pton(family, word.decode("ascii")))
+    except (OSError, ValueError):
         return None
 
 
@@ -133,7 +142,7 @@ class _ShapeReader:
     def addresses(self) -> None:
         families: list[npt.NDArray[np.bool_]] = []
         for name in _ADDRESSES:
-            codes, values = self.texts(name, _address)
+            codes, values = self.texts(name, self.reader.address)
             self.reject(np.array([value is None for value in values])[codes], f"{name} is no address")
             families.append(np.array([":" in (value or "") for value in values])[codes])
         same = (families[0] == families[1]) & (families[2] == families[3])
@@ -232,11 +241,13 @@ def _finish(reader: _Reader, fact: str, where: str) -> ConntrackTable:
     entries = int(reader.entry.sum())
     if not entries and reader.problems:
         first = reader.problems[0]
-        raise FactBroken(fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id.")
+        raise FactBroken(
+            fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id."
+        )
     lines = np.flatnonzero(reader.entry)
     columns, repeats = drop_duplicates(columns)
-    for row in repeats[:_MOST_PROBLEMS].tolist():
-        reader.problem(int(lines[row]) + 1, "left out, the same entry is told twice: the table changed while it was read")
+    if len(repeats):
+        reader.problem(*told_twice(lines[repeats] + 1))
     for key, line in reader.unknown.items():
         reader.problem(line, f"{key}= is not known to this version and not shown")
     if reader.announced is not None and reader.announced != entries:
@@ -253,7 +264,7 @@ def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: st
     """
     raw = data.encode() if isinstance(data, str) else data
     if raw.lstrip().startswith(b"<"):
-        raise FactBroken(fact, where, "line 1: XML is not read", "Collect it with conntrack -L -o extended,id.")
+        raise FactBroken(fact, where, "line 1: XML is not read", _ADVICE)
     if is_save(raw):
         raw = to_entries(raw)
     reader = _Reader(raw.count(b"\n") + (not raw.endswith(b"\n")))

@@ -15,7 +15,7 @@ import pandas as pd
 from .. import render
 from .columns import Column, Number, Text, duplicated
 
-__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates"]
+__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "told_twice"]
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "timeout": np.dtype(np.uint32),
@@ -65,7 +65,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line is not None else ""
-        return f"{where}{self.why}" + (f": {self.text}" if self.text else "")
+        return f"{where}{self.why}" + (f": {render.printable(self.text)}" if self.text else "")
 
 
 def absent(name: str, rows: int) -> Column:
@@ -195,3 +195,11 @@ def drop_duplicates(columns: Mapping[str, Column]) -> tuple[dict[str, Column], n
     if not len(rows):
         return dict(columns), rows
     return {name: column.take(~repeats) for name, column in columns.items()}, rows
+
+
+def told_twice(lines: npt.NDArray[np.intp]) -> tuple[int, str]:
+    """The problem that these lines (or messages), counted from 1, repeat entries: its first line, and in words."""
+    first = ", ".join(str(line) for line in lines[:5].tolist()) + (", ..." if len(lines) > 5 else "")
+    what = "entry is" if len(lines) == 1 else "entries are"
+    why = f"{len(lines)} {what} told twice, once left out: the table changed while it was read ({first})"
+    return int(lines[0]), why

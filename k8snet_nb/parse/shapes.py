@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .columns import U64, Ints, factorize_rows, gather_words
+from .columns import FIRST_BYTES, U64, Ints, factorize_rows, gather_words
 
 __all__ = ["Chunk", "Shape", "chunks", "numbers", "word_view"]
 
@@ -116,12 +116,9 @@ def _kinds(words: U64, plain: U64, starts: Ints, ends: Ints) -> U64:
     kinds[:, 1] = np.where(low_has, np.uint64(0), pair[:, 1] & high_mask)
     others = np.flatnonzero(~keyed)
     bare = gather_words(plain, starts[others], lengths[others], 2)
-    short = np.minimum(lengths[others], 8).astype(np.uint64)
-    zeros = np.where(short == 8, _ZEROS, _ZEROS & ((np.uint64(1) << (short * np.uint64(8))) - np.uint64(1)))
-    digits = (bare[:, 0] == zeros) & (lengths[others] <= 8)
-    rest = lengths[others] - 8
-    long_zeros = np.where(rest >= 8, _ZEROS, _ZEROS & ((np.uint64(1) << (np.clip(rest, 0, 7).astype(np.uint64) * np.uint64(8))) - np.uint64(1)))
-    digits |= (bare[:, 0] == zeros) & (rest > 0) & (rest <= 8) & (bare[:, 1] == long_zeros)
+    size = lengths[others]
+    digits = (size <= 16) & (bare[:, 0] == _ZEROS & FIRST_BYTES[np.minimum(size, 8)])
+    digits &= bare[:, 1] == _ZEROS & FIRST_BYTES[np.clip(size - 8, 0, 8)]
     kinds[others, 0] = np.where(digits, _NUMBER, bare[:, 0])
     kinds[others, 1] = np.where(digits, np.uint64(0), bare[:, 1])
     return kinds
