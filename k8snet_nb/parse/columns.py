@@ -53,7 +53,7 @@ class Text:
     """Text by code: row i says ``values[codes[i]]``; code -1 where the fact says nothing."""
 
     codes: npt.NDArray[np.int32]
-    values: tuple[str, ...]
+    values: Sequence[str]
 
     def take(self, rows: Any) -> Text:
         """The same column for some rows (indices or a mask)."""

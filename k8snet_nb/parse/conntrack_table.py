@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -171,7 +171,7 @@ class ConntrackTable:
         return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else ""))
 
 
-def _in_network(values: tuple[str, ...], wanted: str) -> list[bool]:
+def _in_network(values: Sequence[str], wanted: str) -> list[bool]:
     """For each address whether it is the one wanted, or in the network wanted."""
     network = ipaddress.ip_network(wanted, strict=False)
     if network.num_addresses == 1:
