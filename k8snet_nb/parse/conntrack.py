@@ -19,7 +19,7 @@ from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_dup
 from .protocols import PROTOCOLS, protocol_name
 from .shapes import Chunk, Shape, chunks, numbers
 
-__all__ = ["ConntrackTable", "Problem", "parse_conntrack"]
+__all__ = ["ConntrackTable", "Problem", "columns_of", "parse_conntrack"]
 
 _SHOWN = re.compile(r"conntrack v\S+ \(conntrack-tools\): (\d+) flow entries have been shown\.")
 _FAILED = re.compile(r"conntrack v\S+ \(conntrack-tools\): (.*)")
@@ -236,24 +236,41 @@ def _check_last_line(reader: _Reader, data: bytes) -> None:
         reader.problem(line + 1, "the text ends without a line break: this entry's last value may be cut", last)
 
 
+def _say_unknown(reader: _Reader) -> None:
+    for key, line in reader.unknown.items():
+        reader.problem(line, f"{key}= is not known to this version and not shown")
+
+
 def _finish(reader: _Reader, fact: str, where: str) -> ConntrackTable:
-    columns = reader.columns()
     entries = int(reader.entry.sum())
     if not entries and reader.problems:
         first = reader.problems[0]
-        raise FactBroken(
-            fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id."
-        )
+        raise FactBroken(fact, where, f"no line is a conntrack entry; {first}", _ADVICE)
     lines = np.flatnonzero(reader.entry)
-    columns, repeats = drop_duplicates(columns)
+    columns, repeats = drop_duplicates(reader.columns())
     if len(repeats):
         reader.problem(*told_twice(lines[repeats] + 1))
-    for key, line in reader.unknown.items():
-        reader.problem(line, f"{key}= is not known to this version and not shown")
+    _say_unknown(reader)
     if reader.announced is not None and reader.announced != entries:
         reader.problem(None, f"conntrack says {reader.announced} entries, the text has {entries}: it is not whole")
     reader.problems.sort(key=lambda problem: problem.line or 0)
     return ConntrackTable(columns, tuple(reader.problems))
+
+
+def _read(raw: bytes, fact: str, where: str) -> _Reader:
+    reader = _Reader(raw.count(b"\n") + (not raw.endswith(b"\n")))
+    for chunk in chunks(raw):
+        for shape in chunk.shapes():
+            _read_shape(reader, chunk, shape, fact, where)
+    _check_last_line(reader, raw)
+    return reader
+
+
+def columns_of(raw: bytes, fact: str, where: str) -> tuple[dict[str, Column], Ints, tuple[Problem, ...]]:
+    """The columns of the lines that are entries, those lines' numbers from 0, and the problems; repeats stay."""
+    reader = _read(raw, fact, where)
+    _say_unknown(reader)
+    return reader.columns(), np.flatnonzero(reader.entry), tuple(reader.problems)
 
 
 def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: str = "this text") -> ConntrackTable:
@@ -265,11 +282,4 @@ def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: st
     raw = data.encode() if isinstance(data, str) else data
     if raw.lstrip().startswith(b"<"):
         raise FactBroken(fact, where, "line 1: XML is not read", _ADVICE)
-    if is_save(raw):
-        raw = to_entries(raw)
-    reader = _Reader(raw.count(b"\n") + (not raw.endswith(b"\n")))
-    for chunk in chunks(raw):
-        for shape in chunk.shapes():
-            _read_shape(reader, chunk, shape, fact, where)
-    _check_last_line(reader, raw)
-    return _finish(reader, fact, where)
+    return _finish(_read(to_entries(raw) if is_save(raw) else raw, fact, where), fact, where)
