@@ -16,7 +16,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 __all__ = ["DumpFilter", "Events", "Unavailable", "dump", "stats", "stats_text", "unavailable"]
 
@@ -40,7 +39,6 @@ _CPU_COUNTERS = (
     (14, "clash_resolve"),
     (15, "chaintoolong"),
 )
-_Self = TypeVar("_Self", bound="Events")
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "icmpv6": 58, "sctp": 132, "udplite": 136}
 
 
@@ -320,9 +318,3 @@ class Events:
     def close(self) -> None:
         """Stop listening."""
         self._sock.close()
-
-    def __enter__(self: _Self) -> _Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["Column", "Number", "Text", "duplicated", "factorize_bytes", "gather_words"]
+__all__ = ["Column", "Number", "Text", "duplicated", "factorize_bytes", "factorize_rows", "gather_words"]
 
 U64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.intp]

@@ -16,7 +16,7 @@ from .columns import Column, Ints, Number, Text, factorize_bytes
 from .conntrack_lines import Layout, NotAnEntry, month_number, read_layout
 from .conntrack_save import is_save, to_entries
 from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_duplicates, told_twice
-from .protocols import PROTOCOLS, protocol_name
+from .protocols import PROTOCOLS
 from .shapes import Chunk, Shape, chunks, numbers
 
 __all__ = ["ConntrackTable", "Problem", "columns_of", "parse_conntrack"]
@@ -155,8 +155,10 @@ class _ShapeReader:
         said = self.layout.protocol_word
         wrong = [n > 255 or (said != "unknown" and PROTOCOLS.get(n, said) != said) for n in numbers_]
         self.reject(np.array(wrong)[codes], "the protocol's number is another one's")
-        named = [PROTOCOLS.get(n, said if said != "unknown" else protocol_name(n)) for n in numbers_]
+        named = [PROTOCOLS.get(n, said) for n in numbers_]  # /proc says unknown of some that the tools have a name for
         self.reader.text("protocol", self.rows, codes, list(named))
+        values = np.array([min(n, 255) for n in numbers_], dtype=np.uint8)[codes]
+        self.reader.number("protocol_number", self.rows, values, np.ones(len(self.rows), dtype=np.bool_))
 
     def numbers(self, name: str, word: int, skip: int) -> None:
         starts, ends = self.shape.starts[:, word] + skip, self.shape.ends[:, word]

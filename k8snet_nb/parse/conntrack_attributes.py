@@ -40,7 +40,7 @@ def _tuple(outer: int, side: str) -> dict[_Path, tuple[str, int]]:
         (outer, 3): (f"{side}_zone", 2),
     }
     if side == "orig":  # the reply's ICMP type follows from the original's
-        found[(outer, 2, 1)] = ("protocol", 1)
+        found[(outer, 2, 1)] = ("protocol_number", 1)
         for first in (4, 7):
             found |= {
                 (outer, 2, first): ("icmp_id", 2),

@@ -216,9 +216,9 @@ class _Joined:
         return Number(values, present)
 
     def columns(self) -> dict[str, Column]:
-        out: dict[str, Column] = {name: self.number(name, dtype) for name, dtype in NUMBERS.items()}
-        out.update(self.addresses())
-        protocol = self.number("protocol", np.uint8)
+        protocol = self.number("protocol_number", np.uint8)
+        out: dict[str, Column] = {"protocol_number": protocol, **self.addresses()}
+        out.update({name: self.number(name, dtype) for name, dtype in NUMBERS.items() if name not in out})
         out["protocol"] = _named(protocol, [protocol_name(number) for number in range(256)])
         out["family"] = self.family()
         out["state"] = self.state(protocol)

@@ -36,6 +36,7 @@ NUMBERS: dict[str, np.dtype[Any]] = {
     "orig_zone": np.dtype(np.uint16),
     "reply_zone": np.dtype(np.uint16),
     "start": np.dtype(np.uint64),
+    "protocol_number": np.dtype(np.uint8),
 }
 """Columns that hold numbers, as wide as the kernel's own fields."""
 
@@ -43,12 +44,12 @@ COLUMNS: tuple[str, ...] = (
     "family", "protocol", "state", "timeout", "orig_src", "orig_dst", "orig_sport", "orig_dport",
     "reply_src", "reply_dst", "reply_sport", "reply_dport", "flags", "mark", "id",
     "orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "icmp_type", "icmp_code", "icmp_id",
-    "zone", "labels", "start", "orig_zone", "reply_zone",
+    "zone", "labels", "start", "orig_zone", "reply_zone", "protocol_number",
 )  # fmt: skip
 """All columns, in the order of :attr:`ConntrackTable.frame`."""
 
-_KEY = ("family", "protocol", "orig_src", "orig_dst", "orig_sport", "orig_dport", "icmp_type", "icmp_code", "icmp_id",
-        "zone", "orig_zone")  # fmt: skip
+_KEY = ("family", "protocol_number", "orig_src", "orig_dst", "orig_sport", "orig_dport", "icmp_type", "icmp_code",
+        "icmp_id", "zone", "orig_zone")  # fmt: skip
 _SHOWN = ("protocol", "state", "timeout", "orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src",
           "reply_sport", "reply_dst", "reply_dport", "flags")  # fmt: skip
 _FIRST_ROWS = 10
@@ -82,6 +83,7 @@ class ConntrackTable:
     ``flags`` is a comma-separated list of UNREPLIED, ASSURED, OFFLOAD, HW_OFFLOAD (as ``conntrack -L`` prints them:
     of the last three only the strongest), empty where none is set. ``zone`` is a zone for both directions,
     ``orig_zone`` and ``reply_zone`` one for a single direction; NA is the default zone 0. ``start`` is UTC.
+    ``protocol`` is the tools' word, ``unknown`` for what they have none: see ``protocol_number``.
 
     ``problems`` says what was left out or could not be read. Expectations are left out on purpose.
     """
