@@ -48,7 +48,9 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class DumpFilter:
-    """What the kernel is asked to leave out. Kernels that do not know a filter ignore it: filter the answer too.
+    """What the kernel is asked to leave out: at least what it is able to. Always filter the answer too.
+
+    Old kernels ignore filters that they do not know, and IPv6 addresses are never asked for (only their family).
 
     Addresses are those of the original direction; ``reply_source`` of the reply. Ports need ``protocol``.
     """
@@ -131,6 +133,8 @@ def _filter_attributes(wanted: DumpFilter) -> tuple[int, bytes]:
         out += _attribute(18, struct.pack(">H", wanted.zone))
     if family:  # tuples are compared within one family only
         number = _PROTOCOLS.get(wanted.protocol or "")
+        if family == socket.AF_INET6:  # kernels compare these the wrong way round: equal addresses do not match
+            address, reply = [], []
         parts, flags = _tuple(address, number, wanted.port)
         back, back_flags = _tuple(reply, None, None)
         if flags or back_flags:

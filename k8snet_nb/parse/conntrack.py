@@ -105,6 +105,10 @@ class _ShapeReader:
         self.bad = np.zeros(len(self.rows), dtype=np.bool_)
 
     def read(self) -> None:
+        for word, skip in self.layout.keyed:
+            empty = self.shape.ends[:, word] - self.shape.starts[:, word] <= skip
+            if empty.any():
+                self.reject(empty, "left out, the entry is cut or damaged (a value is missing)")
         self.addresses()
         self.protocols()
         for name, (word, skip) in self.layout.values.items():
@@ -143,10 +147,10 @@ class _ShapeReader:
         families: list[npt.NDArray[np.bool_]] = []
         for name in _ADDRESSES:
             codes, values = self.texts(name, self.reader.address)
-            self.reject(np.array([value is None for value in values])[codes], f"{name} is no address")
+            self.reject(np.array([value is None for value in values])[codes], f"left out, {name} is no address")
             families.append(np.array([":" in (value or "") for value in values])[codes])
         same = (families[0] == families[1]) & (families[2] == families[3])
-        self.reject(~same, "its addresses are of different families")
+        self.reject(~same, "left out, its addresses are of different families")
         self.reader.text("family", self.rows, families[0].astype(np.intp), ["ipv4", "ipv6"])
 
     def protocols(self) -> None:
@@ -154,7 +158,7 @@ class _ShapeReader:
         numbers_ = [int(word) if len(word) < 4 else 256 for word in words]
         said = self.layout.protocol_word
         wrong = [n > 255 or (said != "unknown" and PROTOCOLS.get(n, said) != said) for n in numbers_]
-        self.reject(np.array(wrong)[codes], "the protocol's number is another one's")
+        self.reject(np.array(wrong)[codes], "left out, the protocol's number is another one's")
         named = [PROTOCOLS.get(n, said) for n in numbers_]  # /proc says unknown of some that the tools have a name for
         self.reader.text("protocol", self.rows, codes, list(named))
         values = np.array([min(n, 255) for n in numbers_], dtype=np.uint8)[codes]
@@ -165,7 +169,7 @@ class _ShapeReader:
         values, good = numbers(self.chunk.data, starts, ends)
         limit = np.iinfo(NUMBERS[name]).max
         good &= values <= limit
-        for row in np.flatnonzero(~good)[:_MOST_PROBLEMS].tolist():
+        for row in np.flatnonzero(~good & ~self.bad)[:_MOST_PROBLEMS].tolist():
             why = f"{name} is no number of {NUMBERS[name].itemsize * 8} bits, shown as absent"
             text = self.chunk.data[int(starts[row]) : int(ends[row])].decode("utf-8", "replace")
             self.reader.problem(int(self.rows[row]) + 1, why, text)

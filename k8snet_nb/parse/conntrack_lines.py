@@ -58,6 +58,8 @@ class Layout:
     unknown: list[str] = field(default_factory=list)
     """Keys that this version does not know; their values are left out."""
     last_key: str = ""
+    keyed: list[tuple[int, int]] = field(default_factory=list)
+    """Position and key length of every ``key=value``; that all have values is for the reader to see, line by line."""
 
 
 def _head(words: list[str], layout: Layout) -> int:
@@ -114,7 +116,7 @@ def _body(words: list[str], at: int, layout: Layout) -> None:
     direction, before = -1, ""
     while at < len(words):
         word = words[at]
-        key, has_value, value = word.partition("=")
+        key, has_value, _ = word.partition("=")
         if word in _FLAGS:
             layout.flags.append(_FLAGS[word])
         elif word in _IGNORED_FLAGS:
@@ -124,13 +126,14 @@ def _body(words: list[str], at: int, layout: Layout) -> None:
                 raise NotAnEntry("its time is cut", cut=True)
             layout.times[key[1:]] = at
             at += 4
-        elif has_value and value and re.fullmatch(r"[a-z][a-z0-9_-]*", key):
+        elif has_value and re.fullmatch(r"[a-z][a-z0-9_-]*", key):
             direction += key == "src"
             if direction > 1:
                 raise NotAnEntry("a third src=", cut=True)
             _pair(key, direction, before, at, layout)
             before = key
             layout.last_key = key
+            layout.keyed.append((at, len(key) + 1))
         else:
             raise NotAnEntry(f"cannot read {word!r}", cut=True)
         at += 1

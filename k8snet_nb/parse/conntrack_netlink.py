@@ -194,7 +194,11 @@ def decode_pieces(
             parts.append(_Decoder(data, order, begins).piece())
         except ValueError as error:
             raise FactBroken(fact, where, str(error), _ADVICE) from error
-    return _Joined(parts).columns(), np.concatenate([p.kinds for p in parts] or [np.empty(0, np.uint32)]), done
+    try:
+        columns = _Joined(parts).columns()
+    except ValueError as error:
+        raise FactBroken(fact, where, str(error), _ADVICE) from error
+    return columns, np.concatenate([p.kinds for p in parts] or [np.empty(0, np.uint32)]), done
 
 
 class _Joined:
@@ -271,8 +275,8 @@ class _Joined:
             for i, column in enumerate(high):
                 codes[i][column.present] = codes6[i][column.present] + len(distinct4)
         values = _Addresses(np.asarray(distinct4, dtype=np.uint32), six)
-        for i in range(4):
-            codes[i][~(four[i].present | high[i].present)] = -1
+        if not all((four[i].present | high[i].present).all() for i in range(4)):
+            raise ValueError("an entry has no addresses in one of its tuples")
         return {name: Text(codes[i], values) for i, name in enumerate(_ADDRESSES)}
 
 
