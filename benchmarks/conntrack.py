@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import ipaddress
 import json
 import os
 import socket
@@ -26,7 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from k8snet_nb.agent import conntrack as agent
-from k8snet_nb.parse.conntrack import parse_conntrack
+from k8snet_nb.explain.flows import FlowDirectory, explain_flows
+from k8snet_nb.parse.conntrack import ConntrackTable, parse_conntrack
 from k8snet_nb.parse.conntrack_netlink import decode
 
 _NEWNET = 0x40000000
@@ -170,10 +172,34 @@ class Tables:
         return sum(len(piece) for _ in self.each() for piece in agent.dump())
 
     def columns(self) -> int:
-        return len(decode(piece for _ in self.each() for piece in agent.dump()))
+        return len(self.table())
+
+    def table(self) -> ConntrackTable:
+        return decode(piece for _ in self.each() for piece in agent.dump())
 
     def frame(self) -> int:
-        return len(decode(piece for _ in self.each() for piece in agent.dump()).frame)
+        return len(self.table().frame)
+
+
+def directory() -> FlowDirectory:
+    """Names for all that the made-up connections speak of."""
+
+    def text(number: int) -> str:
+        return str(ipaddress.ip_address(number))
+
+    vips = [text(0x0A200000 + i) for i in range(200)]
+    backends = [text(0x0AF50000 + i) for i in range(1000)]
+    return FlowDirectory(
+        pods={text(0x0AF40000 + i): f"default/client-{i}" for i in range(4096)}
+        | {address: f"default/web-{i}" for i, address in enumerate(backends)},
+        nodes={"192.168.0.1": "node-one"},
+        services={(vip, port, proto): f"default/svc-{i}:{proto}" for i, vip in enumerate(vips)
+                  for port, proto in ((80, "tcp"), (53, "udp"))},
+        endpoints={f"default/svc-{i}:{proto}": [(address, port) for address in backends] for i in range(200)
+                   for proto, port in (("tcp", 8080), ("udp", 5353))},
+        networks=("10.244.0.0/15",),
+        service_networks=("10.32.0.0/16",),
+    )  # fmt: skip
 
 
 def pyroute2_dump(entries: int) -> int:
@@ -204,6 +230,9 @@ def main() -> None:
     best("bare receive of the dump", tables.received)
     netlink = best("netlink to columns", tables.columns)
     best("netlink to columns and DataFrame", tables.frame)
+    table = tables.table()
+    best("flows explained", lambda: len(explain_flows(table, directory())))
+    del table
     text = tables.text()
     parsed = best(f"text ({len(text) >> 20} MB) to columns", lambda: len(parse_conntrack(text)))
     slow = measured(lambda: pyroute2_dump(options.pyroute2))

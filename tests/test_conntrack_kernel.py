@@ -170,8 +170,9 @@ def test_events_are_told_and_losses_said() -> None:
             tool(
                 "-I", "-t", "30", "-s", "10.0.0.1", "-d", "10.0.0.2", "-p", "udp", "--sport", str(port), "--dport", "1"
             )
-        while with_listener.read(0.2) or with_listener.dropped == 0:
-            pass
+        for _ in range(200):
+            if not with_listener.read(0.1) and with_listener.dropped:
+                break
         with_listener.close()
         return pieces, with_listener.dropped
 

@@ -50,7 +50,8 @@ def _description(series: CountSeries) -> str:
     first, last, maximum = int(series.counts[0]), int(series.counts[-1]), int(series.maxima[-1])
     seconds = float(series.times[-1] - series.times[0])
     share = f" ({last / maximum:.1%})" if maximum else ""
-    words = f"{first:,} entries at first, {last:,} after {seconds:.0f} s; the maximum is {maximum:,}{share}."
+    words = f"{first:,} entries at first, {last:,} after {seconds:.0f} s, {int(series.counts.max()):,} at most;"
+    words += f" the maximum is {maximum:,}{share}."
     growth = growth_of(series)
     if growth and growth.time_to_full:
         words += f" At {growth.per_second:+.1f} entries a second it would be full in {duration(growth.time_to_full)}."
@@ -58,12 +59,13 @@ def _description(series: CountSeries) -> str:
 
 
 def _numbers(series: CountSeries) -> list[tuple[str, str, str]]:
-    """The plotted numbers, thinned to a dozen rows: the first, the last, evenly between."""
+    """The plotted numbers, thinned to a dozen rows: the first, the last, evenly between, and the highest."""
     count = len(series)
     if not count:
         return []
     shown = min(count, _ROWS_AS_TEXT)
-    rows = sorted({round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)})
+    even = {round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)}
+    rows = sorted(even | {int(series.counts.argmax())})
     begin = series.times[0]
     return [(f"{series.times[i] - begin:.0f}", str(series.counts[i]), str(series.maxima[i])) for i in rows]
 
