@@ -195,7 +195,7 @@ def directory() -> FlowDirectory:
         nodes={"192.168.0.1": "node-one"},
         services={(vip, port, proto): f"default/svc-{i}:{proto}" for i, vip in enumerate(vips)
                   for port, proto in ((80, "tcp"), (53, "udp"))},
-        endpoints={f"default/svc-{i}:{proto}": [(address, port) for address in backends] for i in range(200)
+        endpoints={f"default/svc-{i}:{proto}": [(address, port) for address in backends[i::200]] for i in range(200)
                    for proto, port in (("tcp", 8080), ("udp", 5353))},
         networks=("10.244.0.0/15",),
         service_networks=("10.32.0.0/16",),
@@ -230,9 +230,8 @@ def main() -> None:
     best("bare receive of the dump", tables.received)
     netlink = best("netlink to columns", tables.columns)
     best("netlink to columns and DataFrame", tables.frame)
-    table = tables.table()
-    best("flows explained", lambda: len(explain_flows(table, directory())))
-    del table
+    table, names = tables.table(), directory()
+    best("flows explained", lambda: len(explain_flows(table, names)))
     text = tables.text()
     parsed = best(f"text ({len(text) >> 20} MB) to columns", lambda: len(parse_conntrack(text)))
     slow = measured(lambda: pyroute2_dump(options.pyroute2))
