@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["Column", "Number", "Text", "duplicated", "factorize_bytes", "gather_words"]
+__all__ = ["Column", "Number", "Text", "duplicated", "factorize_bytes", "factorize_rows", "gather_words"]
 
 U64 = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 _MULTIPLIERS = np.random.default_rng().integers(1 << 62, 1 << 63, size=64, dtype=np.uint64) | np.uint64(1)
+FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
+"""Masks over the first n bytes of a little-endian word."""
 _LONGEST = 8 * len(_MULTIPLIERS)
 
 
@@ -51,7 +53,7 @@ class Text:
     """Text by code: row i says ``values[codes[i]]``; code -1 where the fact says nothing."""
 
     codes: npt.NDArray[np.int32]
-    values: tuple[str, ...]
+    values: Sequence[str]
 
     def take(self, rows: Any) -> Text:
         """The same column for some rows (indices or a mask)."""
@@ -81,9 +83,10 @@ def gather_words(words: U64, starts: Ints, lengths: Ints, count: int) -> U64:
     """
     out = np.empty((len(starts), count), dtype=np.uint64)
     for i in range(count):
-        left = np.clip(lengths - 8 * i, 0, 8).astype(np.uint64)
-        keep = np.where(left == 8, ~np.uint64(0), (np.uint64(1) << (left * np.uint64(8))) - np.uint64(1))
-        out[:, i] = words[starts + 8 * i * (left > 0)] & keep
+        left = np.minimum(lengths - 8 * i, 8)
+        np.maximum(left, 0, out=left)
+        at = starts + 8 * i if i == 0 else np.where(left > 0, starts + 8 * i, starts)
+        out[:, i] = words[at] & FIRST_BYTES[left]
     return out
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from calendar import timegm
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +15,16 @@ from ..errors import FactBroken
 from .columns import Column, Ints, Number, Text, factorize_bytes
 from .conntrack_lines import Layout, NotAnEntry, month_number, read_layout
 from .conntrack_save import is_save, to_entries
-from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_duplicates
-from .protocols import PROTOCOLS, protocol_name
+from .conntrack_table import COLUMNS, NUMBERS, ConntrackTable, Problem, drop_duplicates, told_twice
+from .protocols import PROTOCOLS
 from .shapes import Chunk, Shape, chunks, numbers
 
-__all__ = ["ConntrackTable", "Problem", "parse_conntrack"]
+__all__ = ["ConntrackTable", "Problem", "columns_of", "parse_conntrack"]
 
 _SHOWN = re.compile(r"conntrack v\S+ \(conntrack-tools\): (\d+) flow entries have been shown\.")
 _FAILED = re.compile(r"conntrack v\S+ \(conntrack-tools\): (.*)")
 _MOST_PROBLEMS = 1000
+_ADVICE = "Collect it with conntrack -L -o extended,id."
 _ADDRESSES = ("orig_src", "orig_dst", "reply_src", "reply_dst")
 
 
@@ -35,6 +36,7 @@ class _Reader:
         self.numbers: dict[str, Number] = {}
         self.codes: dict[str, npt.NDArray[np.int32]] = {}
         self.known: dict[str, dict[str, int]] = {}
+        self.addresses: dict[bytes, str | None] = {}
         self.problems: list[Problem] = []
         self.unknown: dict[str, int] = {}
         self.announced: int | None = None
@@ -46,6 +48,12 @@ class _Reader:
     def problem(self, line: int | None, why: str, text: str = "") -> None:
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(Problem(line, why, text[:200]))
+
+    def address(self, word: bytes) -> str | None:
+        """The address's canonical text, worked out once."""
+        if word not in self.addresses:
+            self.addresses[word] = _address(word)
+        return self.addresses[word]
 
     def number(self, name: str, rows: Ints, values: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
         if name not in self.numbers:
@@ -81,9 +89,10 @@ class _Reader:
 
 def _address(word: bytes) -> str | None:
     """The canonical text of an address; None for what is none."""
+    family = socket.AF_INET6 if b":" in word else socket.AF_INET
     try:
-        return str(ipaddress.ip_address(word.decode("ascii")))
-    except ValueError:
+        return socket.inet_ntop(family, socket.inet_pton(family, word.decode("ascii")))
+    except (OSError, ValueError):
         return None
 
 
@@ -96,6 +105,10 @@ class _ShapeReader:
         self.bad = np.zeros(len(self.rows), dtype=np.bool_)
 
     def read(self) -> None:
+        for word, skip in self.layout.keyed:
+            empty = self.shape.ends[:, word] - self.shape.starts[:, word] <= skip
+            if empty.any():
+                self.reject(empty, "left out, the entry is cut or damaged (a value is missing)")
         self.addresses()
         self.protocols()
         for name, (word, skip) in self.layout.values.items():
@@ -133,11 +146,11 @@ class _ShapeReader:
     def addresses(self) -> None:
         families: list[npt.NDArray[np.bool_]] = []
         for name in _ADDRESSES:
-            codes, values = self.texts(name, _address)
-            self.reject(np.array([value is None for value in values])[codes], f"{name} is no address")
+            codes, values = self.texts(name, self.reader.address)
+            self.reject(np.array([value is None for value in values])[codes], f"left out, {name} is no address")
             families.append(np.array([":" in (value or "") for value in values])[codes])
         same = (families[0] == families[1]) & (families[2] == families[3])
-        self.reject(~same, "its addresses are of different families")
+        self.reject(~same, "left out, its addresses are of different families")
         self.reader.text("family", self.rows, families[0].astype(np.intp), ["ipv4", "ipv6"])
 
     def protocols(self) -> None:
@@ -145,16 +158,18 @@ class _ShapeReader:
         numbers_ = [int(word) if len(word) < 4 else 256 for word in words]
         said = self.layout.protocol_word
         wrong = [n > 255 or (said != "unknown" and PROTOCOLS.get(n, said) != said) for n in numbers_]
-        self.reject(np.array(wrong)[codes], "the protocol's number is another one's")
-        named = [PROTOCOLS.get(n, said if said != "unknown" else protocol_name(n)) for n in numbers_]
+        self.reject(np.array(wrong)[codes], "left out, the protocol's number is another one's")
+        named = [PROTOCOLS.get(n, said) for n in numbers_]  # /proc says unknown of some that the tools have a name for
         self.reader.text("protocol", self.rows, codes, list(named))
+        values = np.array([min(n, 255) for n in numbers_], dtype=np.uint8)[codes]
+        self.reader.number("protocol_number", self.rows, values, np.ones(len(self.rows), dtype=np.bool_))
 
     def numbers(self, name: str, word: int, skip: int) -> None:
         starts, ends = self.shape.starts[:, word] + skip, self.shape.ends[:, word]
         values, good = numbers(self.chunk.data, starts, ends)
         limit = np.iinfo(NUMBERS[name]).max
         good &= values <= limit
-        for row in np.flatnonzero(~good)[:_MOST_PROBLEMS].tolist():
+        for row in np.flatnonzero(~good & ~self.bad)[:_MOST_PROBLEMS].tolist():
             why = f"{name} is no number of {NUMBERS[name].itemsize * 8} bits, shown as absent"
             text = self.chunk.data[int(starts[row]) : int(ends[row])].decode("utf-8", "replace")
             self.reader.problem(int(self.rows[row]) + 1, why, text)
@@ -227,22 +242,41 @@ def _check_last_line(reader: _Reader, data: bytes) -> None:
         reader.problem(line + 1, "the text ends without a line break: this entry's last value may be cut", last)
 
 
+def _say_unknown(reader: _Reader) -> None:
+    for key, line in reader.unknown.items():
+        reader.problem(line, f"{key}= is not known to this version and not shown")
+
+
 def _finish(reader: _Reader, fact: str, where: str) -> ConntrackTable:
-    columns = reader.columns()
     entries = int(reader.entry.sum())
     if not entries and reader.problems:
         first = reader.problems[0]
-        raise FactBroken(fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id.")
+        raise FactBroken(fact, where, f"no line is a conntrack entry; {first}", _ADVICE)
     lines = np.flatnonzero(reader.entry)
-    columns, repeats = drop_duplicates(columns)
-    for row in repeats[:_MOST_PROBLEMS].tolist():
-        reader.problem(int(lines[row]) + 1, "left out, the same entry is told twice: the table changed while it was read")
-    for key, line in reader.unknown.items():
-        reader.problem(line, f"{key}= is not known to this version and not shown")
+    columns, repeats = drop_duplicates(reader.columns())
+    if len(repeats):
+        reader.problem(*told_twice(lines[repeats] + 1))
+    _say_unknown(reader)
     if reader.announced is not None and reader.announced != entries:
         reader.problem(None, f"conntrack says {reader.announced} entries, the text has {entries}: it is not whole")
     reader.problems.sort(key=lambda problem: problem.line or 0)
     return ConntrackTable(columns, tuple(reader.problems))
+
+
+def _read(raw: bytes, fact: str, where: str) -> _Reader:
+    reader = _Reader(raw.count(b"\n") + (not raw.endswith(b"\n")))
+    for chunk in chunks(raw):
+        for shape in chunk.shapes():
+            _read_shape(reader, chunk, shape, fact, where)
+    _check_last_line(reader, raw)
+    return reader
+
+
+def columns_of(raw: bytes, fact: str, where: str) -> tuple[dict[str, Column], Ints, tuple[Problem, ...]]:
+    """The columns of the lines that are entries, those lines' numbers from 0, and the problems; repeats stay."""
+    reader = _read(raw, fact, where)
+    _say_unknown(reader)
+    return reader.columns(), np.flatnonzero(reader.entry), tuple(reader.problems)
 
 
 def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: str = "this text") -> ConntrackTable:
@@ -253,12 +287,5 @@ def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: st
     """
     raw = data.encode() if isinstance(data, str) else data
     if raw.lstrip().startswith(b"<"):
-        raise FactBroken(fact, where, "line 1: XML is not read", "Collect it with conntrack -L -o extended,id.")
-    if is_save(raw):
-        raw = to_entries(raw)
-    reader = _Reader(raw.count(b"\n") + (not raw.endswith(b"\n")))
-    for chunk in chunks(raw):
-        for shape in chunk.shapes():
-            _read_shape(reader, chunk, shape, fact, where)
-    _check_last_line(reader, raw)
-    return _finish(reader, fact, where)
+        raise FactBroken(fact, where, "line 1: XML is not read", _ADVICE)
+    return _finish(_read(to_entries(raw) if is_save(raw) else raw, fact, where), fact, where)

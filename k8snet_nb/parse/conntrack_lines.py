@@ -31,7 +31,9 @@ _ICMP = {"type": "icmp_type", "code": "icmp_code", "id": "icmp_id"}
 _IGNORED = {"use", "secctx", "secmark", "delta-time", "helper", "portid", "timeout", "stream_timeout"}
 _STATE = re.compile(r"[A-Z][A-Z0-9_]+$")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9-]*$")
-_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_MONTHS = {"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10,
+           "Nov": 11,
+           "Dec": 12}  # fmt: skip
 
 
 class NotAnEntry(ValueError):
@@ -56,6 +58,8 @@ class Layout:
     unknown: list[str] = field(default_factory=list)
     """Keys that this version does not know; their values are left out."""
     last_key: str = ""
+    keyed: list[tuple[int, int]] = field(default_factory=list)
+    """Position and key length of every ``key=value``; that all have values is for the reader to see, line by line."""
 
 
 def _head(words: list[str], layout: Layout) -> int:
@@ -112,7 +116,7 @@ def _body(words: list[str], at: int, layout: Layout) -> None:
     direction, before = -1, ""
     while at < len(words):
         word = words[at]
-        key, has_value, value = word.partition("=")
+        key, has_value, _ = word.partition("=")
         if word in _FLAGS:
             layout.flags.append(_FLAGS[word])
         elif word in _IGNORED_FLAGS:
@@ -122,13 +126,14 @@ def _body(words: list[str], at: int, layout: Layout) -> None:
                 raise NotAnEntry("its time is cut", cut=True)
             layout.times[key[1:]] = at
             at += 4
-        elif has_value and value and re.fullmatch(r"[a-z][a-z0-9_-]*", key):
+        elif has_value and re.fullmatch(r"[a-z][a-z0-9_-]*", key):
             direction += key == "src"
             if direction > 1:
                 raise NotAnEntry("a third src=", cut=True)
             _pair(key, direction, before, at, layout)
             before = key
             layout.last_key = key
+            layout.keyed.append((at, len(key) + 1))
         else:
             raise NotAnEntry(f"cannot read {word!r}", cut=True)
         at += 1

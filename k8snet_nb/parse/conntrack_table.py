@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 from .. import render
 from .columns import Column, Number, Text, duplicated
 
-__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates"]
+__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "told_twice"]
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "timeout": np.dtype(np.uint32),
@@ -36,6 +36,7 @@ NUMBERS: dict[str, np.dtype[Any]] = {
     "orig_zone": np.dtype(np.uint16),
     "reply_zone": np.dtype(np.uint16),
     "start": np.dtype(np.uint64),
+    "protocol_number": np.dtype(np.uint8),
 }
 """Columns that hold numbers, as wide as the kernel's own fields."""
 
@@ -43,12 +44,12 @@ COLUMNS: tuple[str, ...] = (
     "family", "protocol", "state", "timeout", "orig_src", "orig_dst", "orig_sport", "orig_dport",
     "reply_src", "reply_dst", "reply_sport", "reply_dport", "flags", "mark", "id",
     "orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "icmp_type", "icmp_code", "icmp_id",
-    "zone", "labels", "start", "orig_zone", "reply_zone",
+    "zone", "labels", "start", "orig_zone", "reply_zone", "protocol_number",
 )  # fmt: skip
 """All columns, in the order of :attr:`ConntrackTable.frame`."""
 
-_KEY = ("family", "protocol", "orig_src", "orig_dst", "orig_sport", "orig_dport", "icmp_type", "icmp_code", "icmp_id",
-        "zone", "orig_zone")  # fmt: skip
+_KEY = ("family", "protocol_number", "orig_src", "orig_dst", "orig_sport", "orig_dport", "icmp_type", "icmp_code",
+        "icmp_id", "zone", "orig_zone")  # fmt: skip
 _SHOWN = ("protocol", "state", "timeout", "orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src",
           "reply_sport", "reply_dst", "reply_dport", "flags")  # fmt: skip
 _FIRST_ROWS = 10
@@ -65,7 +66,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line is not None else ""
-        return f"{where}{self.why}" + (f": {self.text}" if self.text else "")
+        return f"{where}{self.why}" + (f": {render.printable(self.text)}" if self.text else "")
 
 
 def absent(name: str, rows: int) -> Column:
@@ -82,6 +83,7 @@ class ConntrackTable:
     ``flags`` is a comma-separated list of UNREPLIED, ASSURED, OFFLOAD, HW_OFFLOAD (as ``conntrack -L`` prints them:
     of the last three only the strongest), empty where none is set. ``zone`` is a zone for both directions,
     ``orig_zone`` and ``reply_zone`` one for a single direction; NA is the default zone 0. ``start`` is UTC.
+    ``protocol`` is the tools' word, ``unknown`` for what they have none: see ``protocol_number``.
 
     ``problems`` says what was left out or could not be read. Expectations are left out on purpose.
     """
@@ -171,7 +173,7 @@ class ConntrackTable:
         return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else ""))
 
 
-def _in_network(values: tuple[str, ...], wanted: str) -> list[bool]:
+def _in_network(values: Sequence[str], wanted: str) -> list[bool]:
     """For each address whether it is the one wanted, or in the network wanted."""
     network = ipaddress.ip_network(wanted, strict=False)
     if network.num_addresses == 1:
@@ -195,3 +197,11 @@ def drop_duplicates(columns: Mapping[str, Column]) -> tuple[dict[str, Column], n
     if not len(rows):
         return dict(columns), rows
     return {name: column.take(~repeats) for name, column in columns.items()}, rows
+
+
+def told_twice(lines: npt.NDArray[np.intp]) -> tuple[int, str]:
+    """The problem that these lines (or messages), counted from 1, repeat entries: its first line, and in words."""
+    first = ", ".join(str(line) for line in lines[:5].tolist()) + (", ..." if len(lines) > 5 else "")
+    what = "entry is" if len(lines) == 1 else "entries are"
+    why = f"{len(lines)} {what} told twice, once left out: the table changed while it was read ({first})"
+    return int(lines[0]), why

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .columns import U64, Ints, factorize_rows, gather_words
+from .columns import FIRST_BYTES, U64, Ints, factorize_bytes, factorize_rows, gather_words
 
 __all__ = ["Chunk", "Shape", "chunks", "numbers", "word_view"]
 
@@ -65,7 +65,7 @@ class Chunk:
         if not len(starts):
             return
         per_line = np.diff(first)
-        kinds = _kinds(self.words, word_view(self.data.translate(_DIGITS_TO_ZERO)), starts, ends)
+        kinds = _kinds(self.words, self.data.translate(_DIGITS_TO_ZERO), starts, ends)
         for count in np.unique(per_line[per_line > 0]).tolist():
             lines = np.flatnonzero(per_line == count)
             tokens = first[lines][:, None] + np.arange(count)
@@ -104,8 +104,9 @@ def _up_to_equals(word: U64) -> tuple[U64, npt.NDArray[np.bool_]]:
     return np.where(found != 0, lowest | (lowest - np.uint64(1)), _ALL), found != 0
 
 
-def _kinds(words: U64, plain: U64, starts: Ints, ends: Ints) -> U64:
-    """What kind of word each is, (words, 2): its ``key=``, "a number", or its first 16 bytes with digits made alike."""
+def _kinds(words: U64, plain_data: bytes, starts: Ints, ends: Ints) -> U64:
+    """What kind of word each is, (words, 2): its ``key=``, "a number", or its bytes with digits made alike."""
+    plain = word_view(plain_data)
     lengths = ends - starts
     pair = gather_words(words, starts, lengths, 2)
     low_mask, low_has = _up_to_equals(pair[:, 0])
@@ -116,14 +117,14 @@ def _kinds(words: U64, plain: U64, starts: Ints, ends: Ints) -> U64:
     kinds[:, 1] = np.where(low_has, np.uint64(0), pair[:, 1] & high_mask)
     others = np.flatnonzero(~keyed)
     bare = gather_words(plain, starts[others], lengths[others], 2)
-    short = np.minimum(lengths[others], 8).astype(np.uint64)
-    zeros = np.where(short == 8, _ZEROS, _ZEROS & ((np.uint64(1) << (short * np.uint64(8))) - np.uint64(1)))
-    digits = (bare[:, 0] == zeros) & (lengths[others] <= 8)
-    rest = lengths[others] - 8
-    long_zeros = np.where(rest >= 8, _ZEROS, _ZEROS & ((np.uint64(1) << (np.clip(rest, 0, 7).astype(np.uint64) * np.uint64(8))) - np.uint64(1)))
-    digits |= (bare[:, 0] == zeros) & (rest > 0) & (rest <= 8) & (bare[:, 1] == long_zeros)
+    size = lengths[others]
+    digits = (size <= 16) & (bare[:, 0] == _ZEROS & FIRST_BYTES[np.minimum(size, 8)])
+    digits &= bare[:, 1] == _ZEROS & FIRST_BYTES[np.clip(size - 8, 0, 8)]
     kinds[others, 0] = np.where(digits, _NUMBER, bare[:, 0])
     kinds[others, 1] = np.where(digits, np.uint64(0), bare[:, 1])
+    long = others[size > 16]  # told apart by all of their bytes; the mark is no text either
+    codes, _ = factorize_bytes(plain, plain_data, starts[long], lengths[long])
+    kinds[long, 1] = codes.astype(np.uint64) * np.uint64(256) + np.uint64(2)
     return kinds
 
 

@@ -1,0 +1,319 @@
+"""Charts of a conntrack table's use, once or live, and a bounded list of what happens to it.
+
+What is sampled is handed in as a function, so that nothing here knows where the numbers come from. Figures are made
+without pyplot (they may be drawn in any thread); each carries its numbers as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event, RLock, Thread
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..explain.usage import ConntrackUsage, duration, growth_of
+from ..parse.conntrack_counters import CountSeries
+from ..render import bundle, escape, html_table, text_table
+from .live import live_bundle, pane, status_html, told_error
+
+__all__ = ["EventList", "LiveChart", "UsageChart", "usage_chart", "usage_figure"]
+
+Sample = tuple[float, int, int]
+_MOST_SAMPLES = 3600
+_ROWS_AS_TEXT = 12
+_PALE = "#ffffff"
+
+
+def usage_figure(series: CountSeries) -> Figure:
+    """Count and maximum over time, seconds since the first sample; white background for every theme."""
+    figure = Figure(figsize=(7, 3), facecolor=_PALE, layout="constrained")
+    axes = figure.add_subplot(facecolor=_PALE)
+    begin = series.times[0] if len(series) else 0.0
+    axes.plot(series.times - begin, series.counts, label="nf_conntrack_count")
+    axes.plot(series.times - begin, series.maxima, linestyle="--", color="tab:red", label="nf_conntrack_max")
+    axes.set(xlabel="seconds", ylabel="entries", ylim=(0, None))
+    axes.legend(loc="center right")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _description(series: CountSeries) -> str:
+    """The chart in one or two sentences: what a reader who does not see it needs."""
+    if not len(series):
+        return "No samples."
+    first, last, maximum = int(series.counts[0]), int(series.counts[-1]), int(series.maxima[-1])
+    seconds = float(series.times[-1] - series.times[0])
+    share = f" ({last / maximum:.1%})" if maximum else ""
+    words = f"{first:,} entries at first, {last:,} after {seconds:.0f} s, {int(series.counts.max()):,} at most;"
+    words += f" the maximum is {maximum:,}{share}."
+    growth = growth_of(series)
+    if growth and growth.time_to_full:
+        words += f" At {growth.per_second:+.1f} entries a second it would be full in {duration(growth.time_to_full)}."
+    return words
+
+
+def _numbers(series: CountSeries) -> list[tuple[str, str, str]]:
+    """The plotted numbers, thinned to a dozen rows: the first, the last, evenly between, and the highest."""
+    count = len(series)
+    if not count:
+        return []
+    shown = min(count, _ROWS_AS_TEXT)
+    even = {round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)}
+    rows = sorted(even | {int(series.counts.argmax())})
+    begin = series.times[0]
+    return [(f"{series.times[i] - begin:.0f}", str(series.counts[i]), str(series.maxima[i])) for i in rows]
+
+
+_HEADINGS = ("SECONDS", "COUNT", "MAXIMUM")
+
+
+def _image(series: CountSeries) -> str:
+    """The figure as an ``img`` with its description for those who do not see it."""
+    buffer = io.BytesIO()
+    usage_figure(series).savefig(buffer, format="png", dpi=100)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(_description(series))}" src="data:image/png;base64,{data}">'
+
+
+class UsageChart:
+    """A chart of count against maximum: ``.figure``, ``.alt`` (in words) and ``.text`` (the numbers)."""
+
+    def __init__(self, series: CountSeries) -> None:
+        self.series = series
+
+    @property
+    def figure(self) -> Figure:
+        """A new matplotlib Figure, for saving or changing."""
+        return usage_figure(self.series)
+
+    @property
+    def alt(self) -> str:
+        """The chart in words."""
+        return _description(self.series)
+
+    @property
+    def text(self) -> str:
+        """The words and the plotted numbers."""
+        return f"{self.alt}\n{text_table(_numbers(self.series), _HEADINGS)}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        table = html_table(_numbers(self.series), _HEADINGS)
+        words = f"<p>{escape(self.alt)}</p><details><summary>The numbers</summary>{table}</details>"
+        return bundle(self.text, _image(self.series) + words)
+
+
+def usage_chart(usage: ConntrackUsage | CountSeries) -> UsageChart:
+    """The chart of a recorded or sampled series. A usage without one is shown as the one moment that it is."""
+    if isinstance(usage, CountSeries):
+        return UsageChart(usage)
+    return UsageChart(usage.series if usage.series is not None else _series([(0.0, usage.count, usage.maximum or 0)]))
+
+
+def _series(samples: Sequence[Sample]) -> CountSeries:
+    columns = list(zip(*samples, strict=True)) or [(), (), ()]
+    return CountSeries(
+        np.array(columns[0], dtype=np.float64),
+        np.array(columns[1], dtype=np.int64),
+        np.array(columns[2], dtype=np.int64),
+    )
+
+
+class _Ticker:
+    """Calls a function at an interval in a thread of its own, until stopped; survives what the function raises."""
+
+    def __init__(self, tick: Callable[[], None], interval: float) -> None:
+        self._tick, self._interval = tick, interval
+        self._stop, self._run = Event(), Event()
+        self._thread: Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def running(self) -> bool:
+        return self.alive and self._run.is_set()
+
+    def start(self) -> None:
+        self._run.set()
+        if not self.alive:
+            self._stop.clear()
+            self._thread = Thread(target=self._loop, name="k8snet-live", daemon=True)
+            self._thread.start()
+
+    def pause(self) -> None:
+        self._run.clear()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        self._stop.set()
+        self._run.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        self._run.clear()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._run.wait()
+            if not self._stop.is_set():
+                self._tick()
+                self._stop.wait(self._interval)
+
+
+class _Live:
+    """Start, pause and stop around a pane that is redrawn in place; ends when its widget is closed."""
+
+    def __init__(self, interval: float) -> None:
+        self._lock = RLock()
+        self._pane, self._status = widgets.HTML(), widgets.HTML()
+        self._ticker = _Ticker(self._safely, interval)
+        self.error: str | None = None
+        buttons = []
+        for name, action in (("Start", self.start), ("Pause", self.pause), ("Stop", self.stop)):
+            button = widgets.Button(description=name, tooltip=f"{name} sampling")
+            button.on_click(lambda _button, action=action: action())
+            buttons.append(button)
+        self.layout = widgets.VBox([widgets.HBox(buttons), self._status, self._pane])
+        self.layout.observe(self._closed, names="comm")
+        self._say()
+
+    @property
+    def running(self) -> bool:
+        """Whether it samples now."""
+        return self._ticker.running
+
+    def start(self) -> None:
+        """Sample from now on; goes on after a pause."""
+        self._ticker.start()
+        self._say()
+
+    def pause(self) -> None:
+        """Keep what there is, sample no more until started."""
+        self._ticker.pause()
+        self._say()
+
+    def stop(self) -> None:
+        """End the thread. What was sampled stays."""
+        self._ticker.stop()
+        self._say()
+
+    def close(self) -> None:
+        """Stop, and close the widget."""
+        self.layout.close()
+        self.stop()
+
+    def _closed(self, change: Any) -> None:
+        if change["new"] is None:  # the panel is gone, in the browser or by close()
+            self._ticker.stop(0)
+
+    def _say(self) -> None:
+        state = "running" if self.running else "paused" if self._ticker.alive else "stopped"
+        words = state if self.error is None else f"{state}; the last attempt failed: {self.error}"
+        self._status.value = status_html(words)
+
+    def _safely(self) -> None:
+        """One sample; what goes wrong is shown, and the next attempt may be better."""
+        try:
+            self._step()
+            self.error = None
+        except Exception as error:  # seen by nobody in a thread
+            self.error = told_error(error)
+        self._say()
+
+    def _step(self) -> None:
+        raise NotImplementedError
+
+
+class LiveChart(_Live):
+    """Count against maximum, once a second. ``sample`` gives (seconds since 1970, count, maximum)."""
+
+    def __init__(
+        self, sample: Callable[[], Sample], interval: float = 1.0, most: int = _MOST_SAMPLES, title: str = "Conntrack"
+    ) -> None:
+        self._sample, self.title = sample, title
+        self._samples: deque[Sample] = deque(maxlen=most)
+        super().__init__(interval)
+        self._draw()
+
+    @property
+    def series(self) -> CountSeries:
+        """What was sampled so far: the last hour at most."""
+        with self._lock:
+            return _series(list(self._samples))
+
+    @property
+    def chart(self) -> UsageChart:
+        """The chart of the moment."""
+        return UsageChart(self.series)
+
+    def _step(self) -> None:
+        taken = self._sample()
+        with self._lock:
+            self._samples.append(taken)
+        self._draw()
+
+    def _draw(self) -> None:
+        series = self.series
+        words = f"<p>{escape(self.title)}: {escape(_description(series))}</p>"
+        self._pane.value = pane((_image(series) if len(series) else "") + words)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return live_bundle(self.layout, f"{self.title}: {self.chart.text}", self._pane.value)
+
+
+class EventList(_Live):
+    """The last events of a table. ``read`` gives rows (time, event, flow) that came since, and how many were lost.
+
+    At most ``most`` rows are kept; ``total`` counts all, ``dropped`` how often the kernel said that some were lost.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], tuple[Iterable[Sequence[Any]], int]],
+        headings: Sequence[str] = ("TIME", "EVENT", "FLOW"),
+        interval: float = 1.0,
+        most: int = 200,
+        show: int = 20,
+    ) -> None:
+        self._read, self._headings, self._show = read, tuple(headings), show
+        self.rows: deque[tuple[Any, ...]] = deque(maxlen=most)
+        self.total = self.dropped = 0
+        super().__init__(interval)
+        self._draw()
+
+    @property
+    def text(self) -> str:
+        """The newest events, and what is not among them."""
+        with self._lock:
+            return "\n".join([text_table(self._newest(), self._headings, missing="-"), self._summary()])
+
+    def _newest(self) -> list[tuple[Any, ...]]:
+        return list(self.rows)[-self._show :]
+
+    def _summary(self) -> str:
+        words = f"{self.total:,} events, the last {min(self._show, len(self.rows)):,} shown."
+        if self.dropped:
+            words += f" The kernel dropped events {self.dropped:,} times: they came faster than they were read."
+        return words
+
+    def _step(self) -> None:
+        rows, dropped = self._read()
+        with self._lock:
+            for row in rows:
+                self.rows.append(tuple(row))
+                self.total += 1
+            self.dropped += dropped
+        self._draw()
+
+    def _draw(self) -> None:
+        with self._lock:
+            table = html_table(self._newest(), self._headings, missing="-")
+            self._pane.value = pane(f"<p>{escape(self._summary())}</p>{table}")
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return live_bundle(self.layout, self.text, self._pane.value)
