@@ -49,7 +49,9 @@ def text_table(rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: 
     return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def html_table(rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: str = "<none>", caption: str = "") -> str:
+def html_table(
+    rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: str = "<none>", caption: str = ""
+) -> str:
     """A plain html table without styles of its own: it takes the reader's theme, also where style is stripped."""
     head = "".join(f'<th scope="col" align="left">{escape(h)}</th>' for h in headings)
     body = "".join(

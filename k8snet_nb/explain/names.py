@@ -128,15 +128,15 @@ def _searched(name: str, search: Sequence[str], libc: Libc) -> tuple[tuple[Query
     return tuple(found), root
 
 
-def search_expansion(
-    name: str, resolv: ResolvConf, libc: Libc = "glibc", types: Sequence[str] = PAIR
-) -> list[Query]:
+def search_expansion(name: str, resolv: ResolvConf, libc: Libc = "glibc", types: Sequence[str] = PAIR) -> list[Query]:
     """Every question that is sent, in order, when no try has an answer.
 
     Each try is asked for each of ``types``. glibc 2.36 and newer leave AAAA out under ``options no-aaaa``; programs
     that ask for configured families only (AI_ADDRCONFIG) leave it out in a pod without an IPv6 address.
     """
-    return [Query(at.name, kind, at.via) for at in plan(name, resolv, libc).tries for kind in asked(types, resolv, libc)]
+    return [
+        Query(at.name, kind, at.via) for at in plan(name, resolv, libc).tries for kind in asked(types, resolv, libc)
+    ]
 
 
 def asked(types: Sequence[str], resolv: ResolvConf, libc: Libc) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .names import PAIR, Libc, Query, asked, plan
 
 __all__ = ["Answers", "DnsAnswer", "Reply", "Status", "Try", "resolve"]
 
-Status = Literal["answered", "silent", "unreachable", "not recorded", "broken"]
+Status = Literal["answered", "silent", "unreachable", "not recorded"]
 _Step = Literal["found", "nxdomain", "nodata", "servfail", "again", "fatal", "unreachable", "unknown"]
 
 _FAILING = ("SERVFAIL", "NOTIMP", "REFUSED")
@@ -37,7 +37,7 @@ class Reply:
     """What came of one question to one server.
 
     ``silent``: nothing within the time limit; ``unreachable``: the network said so; ``not recorded``: nobody asked
-    when the recording was made; ``broken``: something came that is no usable answer. ``ms``: milliseconds.
+    when the recording was made. ``ms``: milliseconds; ``notes``: what else was seen, such as replies from elsewhere.
     """
 
     status: Status
@@ -45,13 +45,14 @@ class Reply:
     ms: float | None = None
     transport: str = "udp"
     why: str = ""
+    notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
     @property
     def result(self) -> str:
         """In a few words: ``NXDOMAIN``, ``NOERROR, 2 records``, ``NOERROR, no such record``, ``no answer`` ..."""
         if self.message is None:
-            words = {"silent": "no answer", "answered": "", "broken": "unusable"}.get(self.status, self.status)
+            words = "no answer" if self.status == "silent" else self.status
             return f"{words}: {self.why}" if self.why else words
         count = len(self.message.answers)
         if self.message.rcode != "NOERROR":
@@ -64,8 +65,8 @@ class Answers(Protocol):
 
     repeats: bool
 
-    def ask(self, server: str, query: Query) -> Reply:
-        """What a server says to a question."""
+    def ask(self, server: str, query: Query, transport: str | None = None) -> Reply:
+        """What a server says to a question, over ``udp`` or ``tcp`` only where ``transport`` says so."""
         ...
 
 
@@ -90,7 +91,7 @@ class DnsAnswer:
 
     ``rcode`` is the DNS code that decided (``NOERROR`` without ``records``: the name exists, without such a record);
     None when no server's word decided: see ``outcome`` (``found`` ``no such name`` ``no such record`` ``failed``
-    ``no answer`` ``unreachable`` ``not recorded`` ``broken`` ``an address`` ``cannot be asked``). ``eai`` is getaddrinfo's
+    ``no answer`` ``unreachable`` ``not recorded`` ``an address`` ``cannot be asked``). ``eai`` is getaddrinfo's
     error (empty: none, or not known; EAI_NODATA is EAI_NONAME in musl before 1.2.4). ``server`` and ``name`` are those of the reply that decided.
     """
 
@@ -223,7 +224,7 @@ class _Walk:
 
 
 def _unknown_list(pair: Sequence[Try]) -> list[Try]:
-    return [each for each in pair if each.reply.status in ("not recorded", "broken")]
+    return [each for each in pair if each.reply.status == "not recorded"]
 
 
 def _unknown(pair: Sequence[Try]) -> Try | None:
@@ -241,7 +242,11 @@ def _usable(each: Try) -> bool:
 
 def _found(usable: Sequence[Try]) -> list[Try]:
     """Replies with any record at all: also a CNAME alone ends a search."""
-    return [each for each in usable if each.reply.message and each.reply.message.rcode == "NOERROR" and each.reply.message.answers]
+    return [
+        each
+        for each in usable
+        if each.reply.message and each.reply.message.rcode == "NOERROR" and each.reply.message.answers
+    ]
 
 
 def resolve(
@@ -309,13 +314,15 @@ def _told(name: str, walk: _Walk, end: _Step, why: str) -> DnsAnswer:
         "servfail": "failed",
         "fatal": "failed",
         "unreachable": "unreachable",
-        "unknown": reply.status if reply else "broken",
+        "unknown": "not recorded",
         "again": "failed" if message else (reply.status if reply else "silent").replace("silent", "no answer"),
     }[end]
     records: tuple[Record, ...] = ()
     if end == "found" and decided:
         same = [each for each in walk.tries if each.query.name == decided.query.name and each.reply.message]
-        records = tuple(dict.fromkeys(record for each in same if each.reply.message for record in each.reply.message.answers))
+        records = tuple(
+            dict.fromkeys(record for each in same if each.reply.message for record in each.reply.message.answers)
+        )
     eai = _EAI.get(end, "")
     if end == "found" and set(walk.types) <= set(PAIR) and not any(record.type in PAIR for record in records):
         eai = "EAI_NONAME" if walk.libc == "glibc" else "EAI_NODATA"

@@ -1,7 +1,8 @@
 """CoreDNS's Corefile as values: server blocks, their zones, their plugins with arguments and nested blocks.
 
 Source: coredns.io/manual/configuration. The grammar is the Caddyfile's: words parted by blanks, ``"quoted words"``,
-comments from a ``#`` that begins a word, a block from a ``{`` that ends a line, snippets ``(name) { ... }`` and ``import``.
+comments from a ``#`` that begins a word, a block from a ``{`` that ends a line, snippets ``(name) { ... }`` and
+``import``.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class _Parser:
             if len(keys) == 1 and keys[0].startswith("(") and keys[0].endswith(")"):
                 self.snippets[keys[0][1:-1]] = self._block(word)
             elif keys[:1] == ["import"] and len(keys) > 1:
-                self._import_servers(Directive("import", tuple(keys[1:]), (), word.line))
+                self.unread.append(Directive("import", tuple(keys[1:]), (), word.line))
             else:
                 opened = self.word is not None and _is(self.word, "{")
                 body = self._block(word) if opened else self._directives(word, closed=False)
@@ -190,9 +191,6 @@ class _Parser:
             args.append(word.text)
             self.at += 1
         return Directive(name.text, tuple(args), (), name.line)
-
-    def _import_servers(self, directive: Directive) -> None:
-        self.unread.append(directive)
 
     def _put(self, body: tuple[Directive, ...], depth: int) -> tuple[Directive, ...]:
         """Snippets in the place of their imports; an import of a file stays and is noted."""

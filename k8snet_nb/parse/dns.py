@@ -30,7 +30,7 @@ class BadMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One resource record. ``name`` ends with a dot, ``ttl`` is in seconds, ``text`` is the data as zone files write it."""
+    """One resource record. ``name`` ends with a dot, ``ttl`` is in seconds, ``text`` is the data as in a zone file."""
 
     name: str
     type: str
@@ -88,7 +88,7 @@ def parse_message(wire: bytes) -> Message:
         id=message.id,
         rcode=dns.rcode.to_text(message.rcode()),
         flags=tuple(dns.flags.to_text(message.flags).lower().split()),
-        question=(question.name.to_text(), dns.rdatatype.to_text(question.rdtype)) if question else None,
+        question=(question.name.to_text(), dns.rdatatype.to_text(question.rdtype)) if question is not None else None,
         answers=_records(message.answer),
         authority=_records(message.authority),
         additional=_records(message.additional),

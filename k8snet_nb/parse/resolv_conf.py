@@ -53,8 +53,9 @@ class Problem:
 class ResolvConf:
     """What a resolver does with the file. Addresses and names are text; ``timeout`` is in seconds.
 
-    A time limit of 0 seconds works as 1. ``nameservers`` are those that are used (``127.0.0.1`` when the file names none: ``server_default``), the ones after
-    the third are ``unused_nameservers``. ``flags`` are the options without a number.
+    A time limit of 0 seconds works as 1. ``nameservers`` are those that are used: ``127.0.0.1`` when the file names
+    none (``server_default``); those after the third are ``unused_nameservers``. ``flags`` are the options without a
+    number.
     """
 
     nameservers: tuple[str, ...] = (DEFAULT_SERVER,)
@@ -115,7 +116,8 @@ class _Reader:
         if not text.strip() or text[0] in "#;":
             return
         if text[0].isspace():
-            return self.complain("a keyword counts only at the start of a line: ignored")
+            self.complain("a keyword counts only at the start of a line: ignored")
+            return
         found = re.match(r"([^ \t]+)(?:[ \t]+(.*))?$", text, re.DOTALL)
         keyword, value = (found.group(1), (found.group(2) or "")) if found else (text, "")
         read: Callable[[str], None] | None = {
@@ -126,19 +128,20 @@ class _Reader:
             "sortlist": self.sortlist,
         }.get(keyword)
         if read is None:
-            return self.complain("not a keyword of resolv.conf(5): ignored")
-        if not value.strip(_BLANK):
-            return self.complain(f"{keyword} without a value: ignored")
-        return read(value)
+            self.complain("not a keyword of resolv.conf(5): ignored")
+        elif not value.strip(_BLANK):
+            self.complain(f"{keyword} without a value: ignored")
+        else:
+            read(value)
 
     def nameserver(self, value: str) -> None:
         address = server_address(value)
         if address is None:
-            return self.complain("not an address (a name is not looked up): ignored")
+            self.complain("not an address (a name is not looked up): ignored")
+            return
         self.servers.append(address)
         if len(self.servers) > MAX_SERVERS:
             self.complain(f"only the first {MAX_SERVERS} name servers are used")
-        return None
 
     def search(self, value: str) -> None:
         names = tuple(part for part in re.split("[ \t]+", value) if part)
