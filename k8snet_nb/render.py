@@ -9,11 +9,23 @@ from __future__ import annotations
 import html
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .facts import Evidence
 
-__all__ = ["bundle", "escape", "evidence_html", "evidence_text", "html_table", "printable", "text_table"]
+__all__ = [
+    "Report",
+    "Shown",
+    "as_kubectl",
+    "bundle",
+    "escape",
+    "evidence_html",
+    "evidence_text",
+    "html_table",
+    "printable",
+    "text_table",
+]
 
 
 def printable(value: object, *, keep: str = "") -> str:
@@ -75,3 +87,64 @@ def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -
 def bundle(text: str, html_text: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A Jupyter mime bundle: canonical text for comparison, html for readers, ``extra`` for live views."""
     return {"text/plain": text, "text/html": html_text, **(extra or {})}
+
+
+def as_kubectl(frame: Any, columns: Mapping[str, str] | Sequence[str] | None = None) -> Report:
+    """A DataFrame in kubectl's layout: upper-case headings, ``<none>`` for what is missing.
+
+    ``columns`` chooses some of them, or maps column -> heading (``{"ports": "PORT(S)"}``).
+    """
+    chosen = dict(columns) if isinstance(columns, Mapping) else {c: c for c in (columns or frame.columns)}
+    headings = [h.upper().replace("_", "-") for h in chosen.values()]
+    return Report("", tuple(headings), tuple(zip(*(frame[column] for column in chosen), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a value shows of itself: a title, one table, notes below it, and the evidence to open."""
+
+    title: str
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+    def text(self) -> str:
+        """Canonical text: what nbval compares and a terminal shows."""
+        parts = [printable(self.title)] if self.title else []
+        if self.headings:
+            parts.append(text_table(self.rows, self.headings))
+        parts += [printable(note, keep="\n") for note in self.notes]
+        if self.evidence:
+            parts += ["", "How do we know?", evidence_text(self.evidence)]
+        return "\n".join(parts)
+
+    def html(self) -> str:
+        """Plain html, everything escaped."""
+        title = f"<p><strong>{escape(self.title)}</strong></p>" if self.title else ""
+        table = html_table(self.rows, self.headings) if self.headings else ""
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<div>{title}{table}{notes}{evidence_html(self.evidence)}</div>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return bundle(self.text(), self.html())
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+class Shown:
+    """A value that shows itself through its ``report()``, in text and html alike."""
+
+    __slots__ = ()
+
+    def report(self) -> Report:
+        """The value as a Report."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        report = self.report()
+        return bundle(report.text(), report.html())
+
+    def __str__(self) -> str:
+        return self.report().text()

@@ -1,0 +1,24 @@
+"""What every test run shares: the notebooks' source, and what the machine must have."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lessons and tests read the bundled recording, whatever the shell says; nbval's kernels inherit this."""
+    os.environ.pop("K8SNET_SOURCE", None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, saying what it lacks; fail where everything is required."""
+    from needs import lacking, required  # on the path only once pytest has read its options
+
+    missing = [name for mark in item.iter_markers("needs") for name in lacking(**mark.kwargs)]
+    if missing:
+        reason = "needs " + ", ".join(dict.fromkeys(missing))
+        if required():
+            pytest.fail(f"{reason}; K8SNET_REQUIRE_ALL makes this a failure", pytrace=False)
+        pytest.skip(reason)

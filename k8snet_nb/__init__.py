@@ -1,0 +1,66 @@
+"""See how Kubernetes networking works: on a recorded cluster or a live one, with the evidence for every answer.
+
+::
+
+    import k8snet_nb as kn
+
+    cluster = kn.open()                 # the bundled recording, or what K8SNET_SOURCE names
+    cluster.pods()                      # a DataFrame, as `kubectl get pods -o wide`
+    cluster.who("10.244.3.4")           # what an address is, and how we know
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .cluster import Cluster, Node, Pod, Service
+from .errors import K8snetError
+from .render import as_kubectl
+from .sources.opening import open_source
+
+if TYPE_CHECKING:
+    from .show import NodeSelector, PodSelector, ServiceSelector, exercise, panel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cluster",
+    "K8snetError",
+    "Node",
+    "NodeSelector",
+    "Pod",
+    "PodSelector",
+    "Service",
+    "ServiceSelector",
+    "as_kubectl",
+    "errors",
+    "exercise",
+    "open",
+    "panel",
+]
+
+# Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
+_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "exercise", "panel")
+
+
+def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001 - kn.open() reads as it should
+    """Open a cluster: the bundled recording, or any recording of format 1 (folder, .tar.gz, .tar.xz, .zip).
+
+    Without an argument the environment variable K8SNET_SOURCE decides, without that the bundled recording does.
+    Raises NotARecording, UnknownFormat or UnsafeRecording. Facts are read when their answer is asked for.
+    """
+    return Cluster(open_source(source))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SHOWN:
+        from . import show
+
+        return getattr(show, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SHOWN])

@@ -1,0 +1,130 @@
+"""What the API said, parsed when first asked for and indexed: the join of pods, Services, EndpointSlices and nodes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+from ..errors import NotFound
+from ..facts import FactRef
+from ..parse.api import parse_list
+from ..parse.nodes import NodeValue, parse_node
+from ..parse.pods import PodValue, parse_pod
+from ..parse.services import Endpoint, ServiceValue, Slice, parse_service, parse_slice
+from ..render import printable
+from ..sources.base import Source
+
+__all__ = ["Api"]
+
+T = TypeVar("T")
+
+
+class _Objects(Mapping[str, T]):
+    """Objects of one resource by key, parsed one by one when asked for: a broken object breaks only its own answers."""
+
+    def __init__(
+        self, items: Iterable[dict[str, Any]], parse: Callable[[Mapping[str, Any]], T], namespaced: bool
+    ) -> None:
+        self._raw = {_key(item["metadata"], namespaced): item for item in items}
+        self._parse = parse
+        self._parsed: dict[str, T] = {}
+
+    def __getitem__(self, key: str) -> T:
+        if key not in self._parsed:
+            self._parsed[key] = self._parse(self._raw[key])
+        return self._parsed[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+
+def _key(meta: Mapping[str, Any], namespaced: bool) -> str:
+    return f"{meta.get('namespace', 'default')}/{meta['name']}" if namespaced else str(meta["name"])
+
+
+class Api:
+    """The API's objects from one source. Every property raises FactMissing or FactBroken for its own resource only."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def items(self, resource: str) -> list[dict[str, Any]]:
+        """The raw items of one resource's List."""
+        return parse_list(self._source.read(FactRef(resource)), resource)
+
+    @cached_property
+    def pods(self) -> Mapping[str, PodValue]:
+        """Pods by ``namespace/name``, sorted."""
+        return _Objects(_sorted(self.items("pods")), parse_pod, namespaced=True)
+
+    @cached_property
+    def services(self) -> Mapping[str, ServiceValue]:
+        """Services by ``namespace/name``, sorted."""
+        return _Objects(_sorted(self.items("services")), parse_service, namespaced=True)
+
+    @cached_property
+    def nodes(self) -> Mapping[str, NodeValue]:
+        """Nodes by name, sorted."""
+        return _Objects(_sorted(self.items("nodes")), parse_node, namespaced=False)
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """All EndpointSlices, sorted by namespace and name."""
+        return tuple(parse_slice(item) for item in _sorted(self.items("endpointslices")))
+
+    @cached_property
+    def endpoints(self) -> Mapping[str | None, tuple[Endpoint, ...]]:
+        """Endpoints by Service (``namespace/name``); those of slices that name no Service under None."""
+        found: dict[str | None, list[Endpoint]] = {}
+        for piece in self.slices:
+            found.setdefault(piece.service, []).extend(piece.endpoints)
+        return {service: tuple(several) for service, several in found.items()}
+
+    @cached_property
+    def services_of_pods(self) -> Mapping[str, tuple[str, ...]]:
+        """Services by the pods that their EndpointSlices name, both as ``namespace/name``."""
+        found: dict[str, dict[str, None]] = {}
+        for service, several in self.endpoints.items():
+            for endpoint in several:
+                if service and endpoint.pod and self._same_pod(endpoint):
+                    found.setdefault(endpoint.pod, {})[service] = None
+        return {pod: tuple(sorted(names)) for pod, names in found.items()}
+
+    def _same_pod(self, endpoint: Endpoint) -> bool:
+        pod = self.pods.get(endpoint.pod or "")
+        return pod is not None and endpoint.pod_uid in (None, "", pod.uid)
+
+    @cached_property
+    def pods_by_ip(self) -> Mapping[str, tuple[PodValue, ...]]:
+        """Pods that hold an address now: finished ones left theirs behind and are not here."""
+        found: dict[str, list[PodValue]] = {}
+        for pod in self.pods.values():
+            for ip in () if pod.finished else pod.ips:
+                found.setdefault(ip, []).append(pod)
+        return {ip: tuple(several) for ip, several in found.items()}
+
+    @cached_property
+    def service_ranges(self) -> tuple[str, ...]:
+        """Prefixes from which cluster IPs are allotted (ServiceCIDR, KEP-1880)."""
+        return tuple(
+            str(cidr) for item in self.items("servicecidrs") for cidr in (item.get("spec") or {}).get("cidrs") or ()
+        )
+
+
+def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(items, key=lambda item: (str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"])))
+
+
+def pick(objects: Mapping[str, T], key: str, what: str) -> T:
+    """The object of that key (``name`` alone: in the namespace ``default``). Raises NotFound with the nearest keys."""
+    full = key if key in objects or "/" in key else f"default/{key}"
+    if full in objects:
+        return objects[full]
+    near = difflib.get_close_matches(full, list(objects), n=3, cutoff=0.5)
+    hint = f"Near: {', '.join(near)}" if near else f"There are {len(objects)}; list them first"
+    raise NotFound(printable(f"no {what} {key!r}. {hint}"))

@@ -1,0 +1,157 @@
+"""The façade that people use: one cluster, from whatever source its facts come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+
+import pandas as pd
+
+from ..errors import FactMissing, NotFound
+from ..explain.addon import NodeNetwork
+from ..explain.model import NodeFacts, Rule, check_model
+from ..explain.who import Directory, Who, who
+from ..facts import FactRef
+from ..parse.api import parse_object
+from ..parse.conntrack import parse_conntrack
+from ..parse.links import Link, parse_links
+from ..render import Report, Shown, printable
+from ..sources.base import Source
+from .api import Api, pick
+from .node import Node
+from .pod import Pod
+from .service import Service
+from .tables import endpoints_frame, nodes_frame, pods_frame, services_frame
+
+__all__ = ["Cluster"]
+
+
+class Cluster(Shown):
+    """A cluster. Made by :func:`k8snet_nb.open`.
+
+    Every method raises FactMissing when what it needs was not collected, FactBroken when that is unreadable; both
+    name the fact, of what, and why.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.api = Api(source)
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    @property
+    def now(self) -> datetime | None:
+        """The moment to which ages refer: when the API was read."""
+        return self.source.time(FactRef("pods"))
+
+    @cached_property
+    def version(self) -> str:
+        """The API server's version, such as ``v1.36.2``."""
+        content = self.source.read(FactRef("version"))
+        return str(parse_object(content, "version").get("gitVersion", "unknown"))
+
+    def pods(self, namespace: str | None = None) -> pd.DataFrame:
+        """One row a pod: namespace name ready status phase restarts age ip ips node host_network.
+
+        ``status`` is kubectl's word, ``ready`` as ``1/1``, ``ips`` a tuple; ``ip`` and ``node`` are None until known.
+        """
+        return pods_frame((p for p in self.api.pods.values() if namespace in (None, p.namespace)), self.now)
+
+    def services(self, namespace: str | None = None) -> pd.DataFrame:
+        """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless.
+
+        ``cluster_ip`` is ``"None"`` (kubectl's word) for a headless Service and None for an ExternalName one.
+        """
+        return services_frame((s for s in self.api.services.values() if namespace in (None, s.namespace)), self.now)
+
+    def endpoints(self, namespace: str | None = None) -> pd.DataFrame:
+        """One row an endpoint and port of every EndpointSlice; ``service`` is None where a slice names none."""
+        slices = (s for s in self.api.slices if namespace in (None, s.namespace))
+        return endpoints_frame((piece.service, endpoint) for piece in slices for endpoint in piece.endpoints)
+
+    def nodes(self) -> pd.DataFrame:
+        """One row a node: name status roles age version internal_ip ips pod_cidrs kernel runtime facts."""
+        return nodes_frame(self.api.nodes.values(), self.now, self.source.nodes())
+
+    def pod(self, key: str) -> Pod:
+        """The pod ``namespace/name`` (``name`` alone: in ``default``). Raises NotFound with the nearest names."""
+        return Pod(self, pick(self.api.pods, key, "pod"))
+
+    def service(self, key: str) -> Service:
+        """The Service ``namespace/name`` (``name`` alone: in ``default``). Raises NotFound with the nearest names."""
+        return Service(self, pick(self.api.services, key, "Service"))
+
+    def node(self, name: str) -> Node:
+        """The node of that name. Raises NotFound with the names that there are."""
+        if name not in self.api.nodes:
+            raise NotFound(printable(f"no node {name!r}; there are: {', '.join(self.api.nodes)}"))
+        return Node(self, self.api.nodes[name])
+
+    def who(self, address: str) -> Who:
+        """What an address is: pod, Service, node, endpoint without a pod, or unknown; with evidence."""
+        return who(address, self._directory)
+
+    def network_model(self) -> tuple[Rule, ...]:
+        """The rules of the Kubernetes network model, each checked on this cluster as far as its facts go."""
+        node_ips = {ip: node.name for node in self.api.nodes.values() for ip in node.ips()}
+        nodes = [self._node_facts(Node(self, node)) for node in self.api.nodes.values()]
+        return check_model(self.api.pods.values(), nodes, node_ips)
+
+    def node_networks(self) -> tuple[NodeNetwork, ...]:
+        """How each node connects its pods (bridge, point to point ...) and reaches those of others."""
+        return tuple(Node(self, node).network() for node in self.api.nodes.values())
+
+    def pod_links(self, pod: str, node: str) -> tuple[Link, ...]:
+        """The interfaces inside a pod's network namespace. Raises FactMissing or FactBroken."""
+        ref = FactRef("addr.json", node, pod)
+        return parse_links(self.source.read(ref), ref)
+
+    @cached_property
+    def _directory(self) -> Directory:
+        return Directory(
+            pods_by_ip=lambda: self.api.pods_by_ip,
+            services=lambda: self.api.services.values(),
+            endpoints=lambda: self.api.endpoints,
+            nodes=lambda: self.api.nodes.values(),
+            readable=self.source.nodes,
+            links=lambda name: Node(self, self.api.nodes[name]).links() if name in self.api.nodes else (),
+            service_ranges=lambda: self.api.service_ranges,
+            command=self.source.command,
+        )
+
+    def _node_facts(self, node: Node) -> NodeFacts:
+        missing: list[str] = []
+        if not node.has_facts:
+            why = self.source.trouble(FactRef("node.json", node.name)) or f"no facts of node {node.name}"
+            return NodeFacts(node.name, None, None, None, {}, {}, (why,))
+        pod_links: dict[str, tuple[Link, ...]] = {}
+        for pod in self.api.pods.values():
+            if (
+                pod.node == node.name
+                and not pod.host_network
+                and self.source.has(FactRef("addr.json", node.name, pod.key))
+            ):
+                pod_links[pod.key] = self.pod_links(pod.key, node.name)
+        commands = {
+            fact: self.source.command(FactRef(fact, node.name)) for fact in ("addr.json", "route.json", "conntrack.txt")
+        }
+        commands["pod addr.json"] = self.source.command(FactRef("addr.json", node.name, "any/pod"))
+        links = routes = flows = None
+        try:
+            links, routes = node.links(), node.routes()
+            ref = FactRef("conntrack.txt", node.name)
+            flows = parse_conntrack(self.source.read(ref), fact=ref.fact, where=ref.where).frame
+        except FactMissing as error:
+            missing.append(str(error))
+        return NodeFacts(node.name, links, routes, flows, pod_links, commands, tuple(missing))
+
+    def report(self) -> Report:
+        """What it is, and how much there is of it."""
+        rows = (("nodes", len(self.api.nodes)), ("pods", len(self.api.pods)), ("Services", len(self.api.services)))
+        return Report(self.source.describe(), ("WHAT", "HOW MANY"), rows)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.source.describe()}>"

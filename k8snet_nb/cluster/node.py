@@ -1,0 +1,123 @@
+"""One node of a cluster: what the API says of it, and what its kernel said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ..errors import FactMissing
+from ..explain.addon import NodeNetwork, node_network
+from ..facts import FACTS, Evidence, FactRef
+from ..parse.links import Link, Route, parse_links, parse_routes
+from ..parse.nodes import NodeValue
+from ..render import Report, Shown
+from .tables import pods_frame
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+__all__ = ["Node"]
+
+
+class Node(Shown):
+    """A node. Made by :meth:`Cluster.node`."""
+
+    def __init__(self, cluster: Cluster, value: NodeValue) -> None:
+        self._cluster, self.value = cluster, value
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.value.name
+
+    @property
+    def status(self) -> str:
+        """Kubectl's STATUS word."""
+        return self.value.status
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """The addresses that the API lists, of both families."""
+        return self.value.ips()
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether anything is known of its kernel."""
+        return self.name in self._cluster.source.nodes()
+
+    def pods(self) -> pd.DataFrame:
+        """The pods on it; columns as in :meth:`Cluster.pods`."""
+        return pods_frame((p for p in self._cluster.api.pods.values() if p.node == self.name), self._cluster.now)
+
+    def facts(self) -> pd.DataFrame:
+        """One row a fact: fact present command trouble. ``trouble`` says why one is missing or only partial."""
+        source = self._cluster.source
+        refs = [FactRef(fact.file, self.name) for fact in FACTS.values() if fact.node]
+        rows = [(r.fact, source.has(r), source.command(r), source.trouble(r)) for r in refs]
+        return pd.DataFrame(rows, columns=["fact", "present", "command", "trouble"], dtype=object).astype(
+            {"present": bool}
+        )
+
+    def links(self) -> tuple[Link, ...]:
+        """Its interfaces, as values, in the order of their index. Raises FactMissing or FactBroken."""
+        ref = FactRef("addr.json", self.name)
+        return parse_links(self._cluster.source.read(ref), ref)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Its routes of both families and every table, as values. Raises FactMissing or FactBroken."""
+        ref, ref6 = FactRef("route.json", self.name), FactRef("route6.json", self.name)
+        routes = parse_routes(self._cluster.source.read(ref), ref)
+        if self._cluster.source.has(ref6):
+            # `ip route show table all` lists IPv6 routes too on some versions: each route is kept once
+            known = {(r.network, r.table, r.type, r.metric, r.hops) for r in routes}
+            more = parse_routes(self._cluster.source.read(ref6), ref6)
+            routes += tuple(r for r in more if (r.network, r.table, r.type, r.metric, r.hops) not in known)
+        return routes
+
+    def network(self) -> NodeNetwork:
+        """How it connects its pods and reaches the others, by its own routes and interfaces."""
+        try:
+            links, routes = self.links(), self.routes()
+        except FactMissing as error:
+            return NodeNetwork(self.name, "unknown", None, "unknown", (str(error),))
+        local: dict[str, str] = {}
+        remote: dict[str, str] = {}
+        for pod in self._cluster.api.pods.values():
+            if not pod.host_network and not pod.finished and pod.node:
+                (local if pod.node == self.name else remote).update(dict.fromkeys(pod.ips, pod.key))
+        nodes = {ip: node.name for node in self._cluster.api.nodes.values() for ip in node.ips()}
+        commands = {
+            fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")
+        }
+        return node_network(self.name, links, routes, local, remote, nodes, commands)
+
+    def report(self) -> Report:
+        """What the API says of it, as ``kubectl get node -o wide`` does."""
+        value = self.value
+        headings = ("NAME", "STATUS", "ROLES", "VERSION", "INTERNAL-IP", "KERNEL-VERSION", "CONTAINER-RUNTIME")
+        row = (
+            value.name,
+            value.status,
+            value.roles,
+            value.version or None,
+            value.ips("InternalIP"),
+            value.kernel or None,
+        )
+        ref = FactRef("node.json", self.name)
+        note = (
+            "Its kernel's facts can be read"
+            if self.has_facts
+            else f"No facts of its kernel: {self._cluster.source.trouble(ref)}"
+        )
+        evidence = Evidence(FactRef("nodes"), f"kubectl get node {value.name} -o wide", ())
+        return Report("", headings, ((*row, value.runtime or None),), (note,), (evidence,))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}>"

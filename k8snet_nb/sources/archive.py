@@ -1,0 +1,112 @@
+"""Recordings inside archives, read without writing anything to disk and without trusting a name or a size.
+
+A recording may come from a stranger: members named with ``..`` or absolutely, links and devices are refused, and
+what an archive unpacks to is bounded before it is kept.
+"""
+
+from __future__ import annotations
+
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ..errors import NotARecording, UnsafeRecording
+from ..render import printable
+
+__all__ = ["MAX_BYTES", "MAX_MEMBERS", "SUFFIXES", "read_archive", "safe_parts"]
+
+SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".zip")
+MAX_BYTES = 1 << 30
+"""The most that one recording may unpack to, and that one fact may hold, in bytes."""
+MAX_MEMBERS = 200_000
+
+
+def safe_parts(name: str) -> tuple[str, ...]:
+    """The parts of a relative path inside a recording. Raises UnsafeRecording for anything that leads elsewhere."""
+    path = PurePosixPath(name)
+    drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
+    if path.is_absolute() or drive or "\\" in name or "\x00" in name or ".." in path.parts:
+        raise UnsafeRecording(
+            f"the recording names {printable(name)!r}, a path outside of itself; do not trust this file"
+        )
+    return tuple(part for part in path.parts if part != ".")
+
+
+def read_archive(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, bytes]:
+    """All files of a ``.tar.gz``, ``.tar.xz`` or ``.zip`` recording: relative name -> content.
+
+    The folder that holds ``recording.json`` becomes the root. Raises NotARecording for an archive that cannot be
+    read, UnsafeRecording for members or sizes that no recording has.
+    """
+    reader = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+    try:
+        files = reader(path, max_bytes)
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError) as error:
+        # RuntimeError: zipfile's word for an encrypted member
+        raise NotARecording(f"{path}: cannot be read as an archive ({error}); is it complete?") from error
+    return _from_root(files, path)
+
+
+def _from_root(files: dict[str, bytes], path: Path) -> dict[str, bytes]:
+    roots = sorted((name for name in files if PurePosixPath(name).name == "recording.json"), key=lambda n: n.count("/"))
+    if not roots:
+        raise NotARecording(f"{path}: no recording.json in this archive; pack the recording's folder itself")
+    root = roots[0].removesuffix("recording.json")
+    return {name.removeprefix(root): content for name, content in files.items() if name.startswith(root)}
+
+
+def _tar_members(path: Path, max_bytes: int) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    left = max_bytes
+    with tarfile.open(path, "r|*") as tar:  # a stream: nothing is seeked, sizes are met in order
+        for count, member in enumerate(tar, start=1):
+            _bound(count, path)
+            name = "/".join(safe_parts(member.name))
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise UnsafeRecording(
+                    f"{path}: {printable(member.name)!r} is a link or a device; a recording has only files"
+                )
+            content = tar.extractfile(member)
+            if content is None:  # cannot be for a regular file; tarfile's type says it may
+                continue
+            files[name] = _take(content, left, path, max_bytes)
+            left -= len(files[name])
+    return files
+
+
+def _zip_members(path: Path, max_bytes: int) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    left = max_bytes
+    with zipfile.ZipFile(path) as archive:
+        for count, info in enumerate(archive.infolist(), start=1):
+            _bound(count, path)
+            name = "/".join(safe_parts(info.filename))
+            if info.is_dir():
+                continue
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise UnsafeRecording(
+                    f"{path}: {printable(info.filename)!r} is a link or a device; a recording has only files"
+                )
+            with archive.open(info) as content:
+                files[name] = _take(content, left, path, max_bytes)
+            left -= len(files[name])
+    return files
+
+
+def _bound(count: int, path: Path) -> None:
+    if count > MAX_MEMBERS:
+        raise UnsafeRecording(f"{path}: more than {MAX_MEMBERS:,} members; not read further")
+
+
+def _take(content: IO[bytes], left: int, path: Path, max_bytes: int) -> bytes:
+    data = content.read(left + 1)  # what a header claims is not believed: reading stops at the bound
+    if len(data) > left:
+        raise UnsafeRecording(f"{path}: unpacks to more than {max_bytes:,} bytes; unpack it yourself if you trust it")
+    return data

@@ -1,0 +1,199 @@
+"""The recorded source: facts from a recording of format 1, a folder or an archive."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import FactBroken, FactMissing, NotARecording, UnknownFormat, UnsafeRecording
+from ..facts import FactRef
+from ..render import printable
+from .archive import MAX_BYTES, SUFFIXES, read_archive, safe_parts
+from .base import command_for
+
+__all__ = ["FORMAT", "RecordedSource", "open_recording"]
+
+FORMAT = 1
+
+
+class _Files(Protocol):
+    def read(self, name: str) -> bytes | None: ...
+
+    def has(self, name: str) -> bool: ...
+
+
+class _Folder:
+    """Files below one folder; a link that leads out of it is refused."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def _path(self, name: str) -> Path:
+        path = self.root.joinpath(*safe_parts(name)).resolve()
+        if not path.is_relative_to(self.root):
+            raise UnsafeRecording(f"{self.root / name}: a link that leads out of the recording; it is not followed")
+        return path
+
+    def has(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def read(self, name: str) -> bytes | None:
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        if path.stat().st_size > MAX_BYTES:
+            raise UnsafeRecording(f"{path}: larger than {MAX_BYTES:,} bytes; no fact is")
+        return path.read_bytes()
+
+
+class _Archive:
+    """Files of an archive, held in memory."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = files
+
+    def has(self, name: str) -> bool:
+        return "/".join(safe_parts(name)) in self.files
+
+    def read(self, name: str) -> bytes | None:
+        return self.files.get("/".join(safe_parts(name)))
+
+
+def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> RecordedSource:
+    """Open a recording: a folder, ``.tar.gz``, ``.tar.xz`` or ``.zip``; ``max_bytes`` bounds what an archive holds.
+
+    Raises NotARecording, UnknownFormat or UnsafeRecording; each names the path and what to do.
+    """
+    where = Path(path).expanduser()
+    if where.is_dir():
+        return RecordedSource(_Folder(where), str(where))
+    if not where.exists():
+        raise NotARecording(f"{where}: no such folder or file; give a recording's folder or its archive")
+    if not where.is_file() or not where.name.lower().endswith(SUFFIXES):
+        raise NotARecording(f"{where}: neither a folder nor one of {', '.join(SUFFIXES)}")
+    return RecordedSource(_Archive(read_archive(where, max_bytes)), str(where))
+
+
+class RecordedSource:
+    """Facts as they were written down, byte for byte. Parsing is left to ``parse``, as on a live cluster."""
+
+    kind = "recorded"
+
+    def __init__(self, files: _Files, where: str) -> None:
+        self._files = files
+        self.where = where
+        about = self._json("recording.json")
+        if about is None:
+            raise NotARecording(f"{where}: no recording.json here; give the folder that holds it")
+        if not isinstance(about, dict) or "format" not in about:
+            raise NotARecording(f"{where}/recording.json: says no format; this is not a k8snet recording")
+        if about["format"] != FORMAT or isinstance(about["format"], bool):
+            raise UnknownFormat(
+                f"{where}: a recording of format {printable(about['format'])}; this version of k8snet_nb reads format "
+                f"{FORMAT}. A newer k8snet_nb may read it"
+            )
+        nodes = about.get("nodes", [])
+        if not isinstance(nodes, list) or not all(isinstance(node, str) and node for node in nodes):
+            raise NotARecording(f"{where}/recording.json: `nodes` is not a list of names")
+        for node in nodes:
+            if len(safe_parts(node)) != 1 or "/" in node:
+                raise UnsafeRecording(f"{where}/recording.json: {printable(node)!r} is no node's name")
+        self._about: dict[str, Any] = about
+        self._nodes = tuple(nodes)
+        self.name = str(about.get("name") or Path(where).name)
+
+    def describe(self) -> str:
+        """One line: the recording's name, version and time."""
+        about = self._about
+        version, recorded = about.get("kubernetes") or "version unknown", about.get("recorded") or "time unknown"
+        return printable(f"recording {self.name}: Kubernetes {version}, {len(self._nodes)} nodes, recorded {recorded}")
+
+    def nodes(self) -> tuple[str, ...]:
+        """Nodes that the recording has a folder of facts for."""
+        return tuple(node for node in self._nodes if self._files.has(f"nodes/{node}/node.json"))
+
+    def has(self, ref: FactRef) -> bool:
+        """Whether the fact's file is there."""
+        return self._files.has(_file(ref))
+
+    def read(self, ref: FactRef) -> bytes:
+        """The fact's bytes. Raises FactMissing with the recorded reason, when there is one."""
+        content = self._files.read(_file(ref))
+        if content is None:
+            raise FactMissing(ref.fact, ref.where, self.trouble(ref) or "not in this recording", self._advice(ref))
+        return content
+
+    def trouble(self, ref: FactRef) -> str | None:
+        """What node.json notes against the fact, or that its node was not recorded."""
+        if ref.node is None:
+            return None if self.has(ref) else "not in this recording"
+        if not self._files.has(f"nodes/{ref.node}/node.json"):
+            return f"this recording holds no data of node {printable(ref.node)}"
+        errors = self.about_node(ref.node).get("errors") or {}
+        key = f"pods/{ref.pod}/{ref.fact}" if ref.pod else ref.fact
+        why = errors.get(key) if isinstance(errors, dict) else None
+        return None if why is None else printable(why, keep="\n")
+
+    def command(self, ref: FactRef) -> str:
+        """The command that was run for this fact, else the catalogue's."""
+        if ref.node is None or ref.pod is not None or not self._files.has(f"nodes/{ref.node}/node.json"):
+            return command_for(ref)  # a pod's recorded command holds the pid of one moment
+        commands = self.about_node(ref.node).get("commands")
+        said = commands.get(ref.fact) if isinstance(commands, dict) else None
+        return printable(said) if isinstance(said, str) else command_for(ref)
+
+    def time(self, ref: FactRef) -> datetime | None:
+        """When the node was read, or the recording was finished."""
+        said = self._about.get("recorded")
+        if ref.node is not None and self._files.has(f"nodes/{ref.node}/node.json"):
+            said = self.about_node(ref.node).get("collected", said)
+        try:
+            when = datetime.fromisoformat(said) if isinstance(said, str) else None
+        except ValueError:
+            return None
+        return when if when is not None and when.tzinfo else None
+
+    def about_node(self, node: str) -> dict[str, Any]:
+        """node.json: kernel, netns inode, tools, kube-proxy's word, commands, errors."""
+        if node not in self._node_files:
+            about = self._json(f"nodes/{node}/node.json")
+            if about is None:
+                raise FactMissing("node.json", f"node {printable(node)}", "this recording holds no data of that node")
+            if not isinstance(about, dict):
+                raise FactBroken("node.json", f"node {node}", "is not a JSON object")
+            self._node_files[node] = about
+        return self._node_files[node]
+
+    @cached_property
+    def _node_files(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def _json(self, name: str) -> Any:
+        content = self._files.read(name)
+        if content is None:
+            return None
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            if name == "recording.json":
+                raise NotARecording(f"{self.where}/{name}: not JSON ({error}); is the recording complete?") from error
+            raise FactBroken(name, self.where, f"not JSON ({error})", "Record the node again.") from error
+
+    def _advice(self, ref: FactRef) -> str:
+        if ref.node is not None and ref.node not in self.nodes():
+            return "Its nodes with data: " + (printable(", ".join(self.nodes())) or "none")
+        return ""
+
+
+def _file(ref: FactRef) -> str:
+    for part in (ref.fact, ref.node or "", *(ref.pod or "").split("/")):
+        if "/" in part or part == "..":
+            raise UnsafeRecording(f"{printable(part)!r} is no name of a fact, node or pod")
+    if ref.node is None:
+        return f"api/{ref.fact}.json"
+    return f"nodes/{ref.node}/pods/{ref.pod}/{ref.fact}" if ref.pod else f"nodes/{ref.node}/{ref.fact}"
