@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 __all__ = ["MAX_IGNORED", "Exchange", "exchange"]
 
@@ -30,10 +30,10 @@ class Exchange(NamedTuple):
     """
 
     kind: str
-    reply: Optional[bytes]
-    error: Optional[str]
+    reply: bytes | None
+    error: str | None
     ms: float
-    ignored: "tuple[tuple[str, int, bytes, str], ...]" = ()
+    ignored: tuple[tuple[str, int, bytes, str], ...] = ()
 
 
 def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float) -> Exchange:
@@ -48,12 +48,12 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
         raise ValueError(f"a query of {len(wire)} bytes")
     family, address = _address(server, port)
     begin = time.monotonic()
-    ignored: "list[tuple[str, int, bytes, str]]" = []
+    ignored: list[tuple[str, int, bytes, str]] = []
     kind, reply, error = "answered", None, None
     try:
         ask = _udp if transport == "udp" else _tcp
         reply = ask(family, address, wire, begin + timeout, ignored)
-    except (socket.timeout, TimeoutError):
+    except TimeoutError:
         kind, error = "silent", f"no answer within {timeout:g} s"
     except EOFError as ended:
         kind, error = "broken", str(ended)
@@ -62,7 +62,7 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
     return Exchange(kind, reply, error, round((time.monotonic() - begin) * 1000, 3), tuple(ignored))
 
 
-def _address(server: str, port: int) -> "tuple[socket.AddressFamily, tuple]":
+def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple]:
     """The socket address of a server. Numbers only: to look a name up here would ask the wrong resolver."""
     try:
         found = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
@@ -74,7 +74,7 @@ def _address(server: str, port: int) -> "tuple[socket.AddressFamily, tuple]":
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise socket.timeout
+        raise TimeoutError
     return left
 
 
@@ -121,7 +121,7 @@ def _exactly(sock: socket.socket, count: int, deadline: float) -> bytes:
     return found
 
 
-def _unfit(query: bytes, reply: bytes) -> Optional[str]:
+def _unfit(query: bytes, reply: bytes) -> str | None:
     """Why bytes are no reply to a query with one question; None when they may be one."""
     if len(reply) < 12:
         return f"{len(reply)} bytes are too few for a DNS message"

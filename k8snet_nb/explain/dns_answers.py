@@ -24,15 +24,15 @@ class Exchanged(Protocol):
     """What an exchange gives back: see ``agent.dns_exchange.Exchange``. Milliseconds from sending to the end."""
 
     @property
-    def kind(self) -> str: ...  # noqa: D102
+    def kind(self) -> str: ...
     @property
-    def reply(self) -> bytes | None: ...  # noqa: D102
+    def reply(self) -> bytes | None: ...
     @property
-    def error(self) -> str | None: ...  # noqa: D102
+    def error(self) -> str | None: ...
     @property
-    def ms(self) -> float: ...  # noqa: D102
+    def ms(self) -> float: ...
     @property
-    def ignored(self) -> Iterable[tuple[str, int, bytes, str]]: ...  # noqa: D102
+    def ignored(self) -> Iterable[tuple[str, int, bytes, str]]: ...
 
 
 Send = Callable[[str, int, bytes, str, float], Exchanged]

@@ -181,7 +181,7 @@ class _Walk:
         return "nxdomain" if rcode == "NXDOMAIN" else "nodata" if rcode == "NOERROR" else "fatal"
 
     def _musl(self, at: Query) -> _Step:
-        """musl asks all servers at once and takes the first NOERROR or NXDOMAIN for each type.
+        """Musl asks all servers at once and takes the first NOERROR or NXDOMAIN for each type.
 
         A SERVFAIL is asked again at once, four times a round for a pair; other codes are waited out like silence.
         """
