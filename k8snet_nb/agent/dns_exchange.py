@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["MAX_IGNORED", "Exchange", "exchange"]
 
 MAX_IGNORED = 16
-"""More unfit replies than this are a flood: they are counted, not kept."""
+"""Of a flood of unfit replies only so many are kept."""
+
+_Ignored = list[tuple[str, int, bytes, str]]
 
 _ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - the kernel picks port and address for one query
 _IP_RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
@@ -48,12 +50,12 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
         raise ValueError(f"a query of {len(wire)} bytes")
     family, address = _address(server, port)
     begin = time.monotonic()
-    ignored: list[tuple[str, int, bytes, str]] = []
+    ignored: _Ignored = []
     kind, reply, error = "answered", None, None
     try:
         ask = _udp if transport == "udp" else _tcp
         reply = ask(family, address, wire, begin + timeout, ignored)
-    except TimeoutError:
+    except (socket.timeout, TimeoutError):  # noqa: UP041 - one and the same only since Python 3.10
         kind, error = "silent", f"no answer within {timeout:g} s"
     except EOFError as ended:
         kind, error = "broken", str(ended)
@@ -62,7 +64,7 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
     return Exchange(kind, reply, error, round((time.monotonic() - begin) * 1000, 3), tuple(ignored))
 
 
-def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple]:
+def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     """The socket address of a server. Numbers only: to look a name up here would ask the wrong resolver."""
     try:
         found = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
@@ -74,11 +76,13 @@ def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple]:
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError
+        raise socket.timeout  # noqa: UP041
     return left
 
 
-def _udp(family, address, wire, deadline, ignored):  # type: ignore[no-untyped-def]
+def _udp(
+    family: socket.AddressFamily, address: tuple[Any, ...], wire: bytes, deadline: float, ignored: _Ignored
+) -> bytes:
     """Ask by UDP. The socket is not connected, so that a reply from elsewhere can be seen and named."""
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.bind((_ANY[family], 0))
@@ -94,7 +98,9 @@ def _udp(family, address, wire, deadline, ignored):  # type: ignore[no-untyped-d
                 ignored.append((source[0], source[1], reply, why))
 
 
-def _tcp(family, address, wire, deadline, ignored):  # type: ignore[no-untyped-def]
+def _tcp(
+    family: socket.AddressFamily, address: tuple[Any, ...], wire: bytes, deadline: float, ignored: _Ignored
+) -> bytes:
     """Ask by TCP: two bytes of length before each message (RFC 1035 section 4.2.2)."""
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(_left(deadline))

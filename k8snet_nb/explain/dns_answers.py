@@ -91,7 +91,8 @@ class RecordedAnswers:
         if transport:
             asks = [ask for ask in asks if ask.transport == transport]
         whole = [ask for ask in asks if ask.transport == "udp" and not (ask.message and ask.message.truncated)]
-        return (whole or asks or [None])[-1]
+        usable = whole or asks
+        return usable[-1] if usable else None
 
     def servers(self) -> tuple[str, ...]:
         """All servers that were asked, in the order of their first question."""
@@ -108,7 +109,7 @@ class RecordedAnswers:
 
 
 def server_timeout(resolv: ResolvConf, server: str) -> float:
-    """Seconds that glibc waits for a server: the time limit for the first, more for later ones shared by their number."""
+    """Seconds that glibc waits for a server: the time limit for the first; doubled, then shared, for later ones."""
     at = resolv.nameservers.index(server) if server in resolv.nameservers else 0
     return float(max((resolv.timeout << at) // (len(resolv.nameservers) if at else 1), 1))
 
@@ -133,14 +134,8 @@ class LiveAnswers:
         ident: Callable[[], int] = lambda: secrets.randbelow(65536),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send, self._resolv, self._ref, self._port, self._ident, self._clock = (
-            send,
-            resolv,
-            ref,
-            port,
-            ident,
-            clock,
-        )
+        self._send, self._resolv, self._ref, self._port = send, resolv, ref, port
+        self._ident, self._clock = ident, clock
         self._end = clock() + limit
         self.log: list[str] = []
 

@@ -24,7 +24,7 @@ PAIR = ("A", "AAAA")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. ``name`` ends with a dot; ``via`` is the search domain that made it, empty for the name as given."""
+    """One question. ``name`` ends with a dot; ``via`` is the search domain that made it (empty: the name as given)."""
 
     name: str
     type: str

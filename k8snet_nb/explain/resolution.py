@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from ..facts import Evidence
 from ..parse.dns import Message, Record
 from ..parse.resolv_conf import ResolvConf
+from ..render import Report, Shown
 from .names import PAIR, Libc, Query, asked, plan
 
 __all__ = ["Answers", "DnsAnswer", "Reply", "Status", "Try", "resolve"]
@@ -50,7 +51,7 @@ class Reply:
 
     @property
     def result(self) -> str:
-        """In a few words: ``NXDOMAIN``, ``NOERROR, 2 records``, ``NOERROR, no such record``, ``no answer`` ..."""
+        """In a few words: ``NXDOMAIN``, ``NOERROR, 2 records``, ``no answer: ...``, ``not recorded``."""
         if self.message is None:
             words = "no answer" if self.status == "silent" else self.status
             return f"{words}: {self.why}" if self.why else words
@@ -86,7 +87,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class DnsAnswer:
+class DnsAnswer(Shown):
     """What a program is told, and how it came to that.
 
     ``rcode`` is the DNS code that decided (``NOERROR`` without ``records``: the name exists, without such a record);
@@ -111,6 +112,18 @@ class DnsAnswer:
     def addresses(self) -> tuple[str, ...]:
         """The addresses among the records, in the server's order."""
         return tuple(record.text for record in self.records if record.type in PAIR)
+
+    def report(self) -> Report:
+        """One row a question, in order; then the records, or why there are none."""
+        rows = tuple(
+            (str(at.query), at.query.via or "as given", at.server, at.reply.transport, at.result, at.reply.ms)
+            for at in self.queries
+        )
+        notes = [f"{self.asked}: {' '.join(filter(None, (self.outcome, self.rcode, self.eai)))}. {self.why}"]
+        notes += [str(record) for record in self.records]
+        notes += dict.fromkeys(note for at in self.queries for note in at.reply.notes)
+        headings = ("QUESTION", "SEARCH DOMAIN", "SERVER", "BY", "RESULT", "MS")
+        return Report("", headings, rows, tuple(notes), self.evidence)
 
     @property
     def ms(self) -> float:
