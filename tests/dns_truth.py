@@ -61,10 +61,10 @@ def compile_c(folder: Path, name: str, source: str, compiler: list[str], librari
     return str(folder / name)
 
 
-def run_cases(request: dict[str, Any], seconds: float = 120) -> Any:
-    """Run this file in namespaces of its own with a request, and give back what it found."""
+def run_cases(request: dict[str, Any], seconds: float = 120, program: str = __file__) -> Any:
+    """Run ``program`` (this file) in namespaces of its own with a request, and give back what it found."""
     done = subprocess.run(
-        [*UNSHARE, sys.executable, __file__],
+        [*UNSHARE, sys.executable, program],
         input=json.dumps(request),
         capture_output=True,
         text=True,

@@ -46,6 +46,8 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
     """
     if transport not in ("udp", "tcp"):
         raise ValueError(f"transport {transport!r}: udp or tcp")
+    if not 0 < port < 65536:
+        raise ValueError(f"port {port}")
     if len(wire) < 17 or len(wire) > 65535:
         raise ValueError(f"a query of {len(wire)} bytes")
     family, address = _address(server, port)

@@ -117,35 +117,37 @@ _PLUGINS: dict[str, Callable[[Directive], str]] = {
 }
 
 
-_NO_ANSWERS = [
-    "kubernetes",
-    "cache",
-    "errors",
-    "log",
-    "health",
-    "ready",
-    "prometheus",
-    "loop",
-    "reload",
-    "loadbalance",
-    "bind",
-    "lameduck",
-    "acl",
-    "autopath",
-    "rewrite",
-    "debug",
-    "pprof",
-    "trace",
-    "bufsize",
-    "metadata",
-    "cancel",
-    "header",
-    "minimal",
-    "nsid",
-    "timeouts",
-    "tls",
-    "transfer",
-]
+_NO_ANSWERS = frozenset(
+    [
+        "kubernetes",
+        "cache",
+        "errors",
+        "log",
+        "health",
+        "ready",
+        "prometheus",
+        "loop",
+        "reload",
+        "loadbalance",
+        "bind",
+        "lameduck",
+        "acl",
+        "autopath",
+        "rewrite",
+        "debug",
+        "pprof",
+        "trace",
+        "bufsize",
+        "metadata",
+        "cancel",
+        "header",
+        "minimal",
+        "nsid",
+        "timeouts",
+        "tls",
+        "transfer",
+    ]
+)
 """Plugins that answer no name outside the cluster by themselves."""
 
 
@@ -216,7 +218,7 @@ def _outside(corefile: Corefile, upstream: dict[str, tuple[str, ...]]) -> str:
         return f"Other names: asked of {' or '.join(upstream['.'])}"
     if corefile.unread:
         return "Other names: not known, an import may hold a forward"
-    others = sorted({p.name for block in corefile.servers for p in block.plugins} - set(_NO_ANSWERS))
+    others = sorted({p.name for block in corefile.servers for p in block.plugins} - _NO_ANSWERS)
     if others:
         return f"Other names: not known, it depends on {', '.join(others)}"
     whole = any(zone.name == "." for block in corefile.servers for zone in block.zones)
