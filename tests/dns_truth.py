@@ -117,26 +117,28 @@ class _Servers:
 
         while True:
             for at in select.select(self.sockets, [], [])[0]:
-                query, client = at.recvfrom(4096)
-                server = at.getsockname()[0]
-                try:
-                    question = dns.message.from_wire(query).question[0]
-                except dns.exception.DNSException:
-                    self.log.append((server, "malformed", query.hex()))
-                    continue
                 with self.lock:
+                    query, client = at.recvfrom(4096)
+                    server = at.getsockname()[0]
+                    try:
+                        question = dns.message.from_wire(query).question[0]
+                    except dns.exception.DNSException:
+                        self.log.append((server, "malformed", query.hex()))
+                        continue
                     self.log.append((server, question.name.to_text(), question.rdtype.name))
                     reply = _reply(query, self.scripts.get(server, self.scripts.get("*", {})))
-                if reply is not None:
-                    at.sendto(reply, client)
+                    if reply is not None:
+                        at.sendto(reply, client)
 
     def settled(self) -> list[tuple[str, str, str]]:
         """The log once nothing more comes in: a program may leave with questions still under way."""
         while True:
             before = len(self.log)
-            time.sleep(0.01)
-            if len(self.log) == before:
-                return list(self.log)
+            time.sleep(0.005)
+            with self.lock:
+                waiting = select.select(self.sockets, [], [], 0)[0]
+                if not waiting and len(self.log) == before:
+                    return list(self.log)
 
 
 def main() -> None:

@@ -128,10 +128,17 @@ class Walk:
         return self.last
 
     def _pair(self, at: Query, server: str, attempt: int) -> list[Try]:
-        made = [
-            Try(query, server, attempt, self.answers.ask(server, query))
-            for query in (replace(at, type=kind) for kind in self.types)
-        ]
+        """Both questions at once; under ``single-request`` the second only after a usable reply to the first.
+
+        glibc then waits the first one's time limit out, although a failure has come in.
+        """
+        alone = "single-request" in self.resolv.flags or "single-request-reopen" in self.resolv.flags
+        made: list[Try] = []
+        for kind in self.types:
+            query = replace(at, type=kind)
+            made.append(Try(query, server, attempt, self.answers.ask(server, query)))
+            if alone and not _usable(made[-1]):
+                break
         self.tries += made
         return made
 

@@ -20,7 +20,7 @@ _EAI: dict[Step, str] = {
     "servfail": "EAI_AGAIN",
     "again": "EAI_AGAIN",
     "unreachable": "EAI_AGAIN",
-    "fatal": "EAI_FAIL",
+    "fatal": "EAI_NONAME",
 }
 
 
