@@ -37,7 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "refused without question": {"name": "a.test.", "servers": "127.0.2.11"},
     "limit": {"name": "hello", "servers": "127.0.2.66", "options": "timeout:5 attempts:2", "limit": 1.5},
 }
-pytestmark = need(root=True, commands=["unshare", "ip", "dnsmasq"])
+pytestmark = [need(root=True, commands=["unshare", "ip", "dnsmasq"]), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

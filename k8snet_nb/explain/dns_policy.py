@@ -11,7 +11,10 @@ from typing import Any
 
 from ..parse.resolv_conf import ResolvConf, parse_resolv_conf
 
-__all__ = ["ExpectedResolvConf", "compare_resolv_conf", "expected_resolv_conf"]
+__all__ = ["LINK_LOCAL", "ExpectedResolvConf", "compare_resolv_conf", "expected_resolv_conf"]
+
+LINK_LOCAL = "169.254."
+"""NodeLocal DNSCache listens on a link-local address, 169.254.20.10 by default."""
 
 MAX_SEARCHES, MAX_SEARCH_CHARS, MAX_SERVERS = 32, 2048, 3
 """What the kubelet writes at most (validation since Kubernetes 1.26)."""
@@ -150,7 +153,9 @@ def compare_resolv_conf(expected: ExpectedResolvConf, recorded: ResolvConf) -> t
     found: list[str] = []
     mine, theirs = expected.conf, recorded
     if (mine.nameservers, mine.server_default) != (theirs.nameservers, theirs.server_default):
-        found.append(f"name servers are {_list(theirs.nameservers)}, expected {_list(mine.nameservers)}")
+        local = any(server.startswith(LINK_LOCAL) for server in theirs.nameservers)
+        hint = " (a link-local address is NodeLocal DNSCache, on the pod's own node)" if local else ""
+        found.append(f"name servers are {_list(theirs.nameservers)}{hint}, expected {_list(mine.nameservers)}")
     search = theirs.search[: len(mine.search)] if expected.unknown else theirs.search
     if search != mine.search:
         found.append(f"search list is {_list(theirs.search)}, expected {_list(mine.search)}")

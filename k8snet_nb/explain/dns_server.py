@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from ..facts import Evidence, FactRef
 from ..parse.corefile import Corefile, Directive, ServerBlock
 from ..render import Report, Shown
+from .dns_policy import LINK_LOCAL
 
 __all__ = ["CorefileExplained", "Line", "explain_corefile"]
-
-LINK_LOCAL = "169.254."
-"""NodeLocal DNSCache listens on a link-local address, 169.254.20.10 by default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,19 @@ from typing import Literal
 
 from ..parse.resolv_conf import ResolvConf
 
-__all__ = ["PAIR", "Cost", "Libc", "Plan", "Query", "askable", "cost", "is_address", "plan", "search_expansion"]
+__all__ = [
+    "PAIR",
+    "Cost",
+    "Libc",
+    "Plan",
+    "Query",
+    "askable",
+    "cost",
+    "is_address",
+    "libc_differences",
+    "plan",
+    "search_expansion",
+]
 
 Libc = Literal["glibc", "musl"]
 PAIR = ("A", "AAAA")
@@ -158,3 +170,22 @@ def cost(
     kinds = len(asked(types, resolv, libc))
     alone = libc == "glibc" and any(flag in resolv.flags for flag in ("single-request", "single-request-reopen"))
     return Cost(len(tries), len(tries) * kinds, len(tries) * (kinds if alone else 1))
+
+
+def libc_differences(name: str, resolv: ResolvConf) -> tuple[str, ...]:
+    """What glibc (Debian, Ubuntu, distroless) and musl (Alpine) do differently with this name and this resolv.conf."""
+    mine, theirs = search_expansion(name, resolv), search_expansion(name, resolv, "musl")
+    found = []
+    if [str(query) for query in mine] != [str(query) for query in theirs]:
+        found.append(f"glibc asks up to {len(mine)} questions, musl {len(theirs)}: {plan(name, resolv, 'musl').why}")
+    if len(plan(name, resolv, "musl").tries) > 1:
+        found.append(
+            "musl goes on only after NXDOMAIN; glibc also after an answer without such a record and after SERVFAIL"
+        )
+    if len(resolv.nameservers) > 1:
+        found.append("glibc asks the servers one after the other; musl all at once, and the first answer counts")
+    ignored = [flag for flag in resolv.flags if flag in ("rotate", "single-request", "single-request-reopen", "use-vc")]
+    ignored += [flag for flag in resolv.flags if flag in ("no-aaaa", "no-tld-query", "edns0", "trust-ad")]
+    if ignored:
+        found.append(f"musl does not know {', '.join(ignored)}")
+    return tuple(found)

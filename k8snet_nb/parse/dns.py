@@ -76,10 +76,11 @@ def _records(sections: list[dns.rrset.RRset]) -> tuple[Record, ...]:
 def parse_message(wire: bytes) -> Message:
     """Read a DNS message from the wire. Raises BadMessage for anything else; bytes after its end are an error too.
 
-    A message that is cut off although it does not carry the TC flag is broken.
+    A message that is cut off is broken unless it carries the TC flag: then what is whole of it is read.
     """
+    truncated = len(wire) > 2 and bool(wire[2] & 2)
     try:
-        message = dns.message.from_wire(wire, raise_on_truncation=False, one_rr_per_rrset=False)
+        message = dns.message.from_wire(wire, continue_on_error=truncated)
     except (dns.exception.DNSException, ValueError, IndexError) as broken:
         why = str(broken) or type(broken).__name__
         raise BadMessage(f"not a DNS message ({len(wire)} bytes): {why}") from broken
