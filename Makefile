@@ -31,7 +31,7 @@ lock: ## Resolve requirements.lock anew (ARGS=--upgrade takes newer versions)
 	@./tools/lock.sh $(ARGS)
 
 bench: setup ## Run the benchmarks; each prints ratios
-	@set -e; for script in benchmarks/bench_*.py; do \
+	@set -e; for script in benchmarks/*.py; do \
 		[ -f "$$script" ] || continue; echo "== $$script"; $(PYTHON_IN_VENV) "$$script" $(ARGS); done
 
 clean: ## Remove .venv, caches and build products

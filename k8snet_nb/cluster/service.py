@@ -86,12 +86,10 @@ class Service(Shown):
         ports = ", ".join(map(str, value.ports)) or "no ports"
         addresses = f"cluster IP {value.cluster_ip or '<none>'}, external {value.external_ip or '<none>'}"
         title = f"{value.key}: {kind}, {addresses}, {ports}"
-        slices = sorted({e.slice for e in endpoints})
+        slices = [s.name for s in self._cluster.api.slices if s.service == self.key]
         selector = f"--selector kubernetes.io/service-name={value.name}"
         command = f"kubectl get endpointslices --namespace {value.namespace} {selector}"
-        lines = tuple(
-            f"{name}: {', '.join(dict.fromkeys(e.address for e in endpoints if e.slice == name))}" for name in slices
-        )
+        lines = tuple(f"{name}: {', '.join(_addresses(endpoints, name)) or '<unset>'}" for name in slices)
         evidence = Evidence(FactRef("endpointslices"), command, lines or ("No resources found",))
         headings = ("ADDRESS", "PORT", "PROTOCOL", "NAME", "STATE", "POD", "NODE") if rows else ()
         return Report(title, headings, rows, self._notes(), (evidence,))
@@ -108,7 +106,7 @@ class Service(Shown):
                 "No selector: its EndpointSlices are written by something other than the EndpointSlice controller"
             )
         if not self.endpoint_values:
-            notes.append("No endpoints: connections to it are refused")
+            notes.append("No endpoints: nobody answers for it")
         return tuple(notes)
 
     def __eq__(self, other: object) -> bool:
@@ -119,3 +117,7 @@ class Service(Shown):
 
     def __repr__(self) -> str:
         return f"<Service {self.key}>"
+
+
+def _addresses(endpoints: tuple[Endpoint, ...], name: str) -> list[str]:
+    return list(dict.fromkeys(e.address for e in endpoints if e.slice == name))

@@ -67,14 +67,22 @@ def who(address: str, look: Directory) -> Who:
         own, unknown = _own_addresses(ip, look)
         found = [*own, *found]
     if not found:
-        return Who(ip, "unknown", None, _unknown(ip, look), unknown=unknown)
+        says, line = _unknown(ip, look)
+        searched = tuple(
+            Evidence(FactRef(resource), _command(resource), (line,) if line and resource == "nodes" else (), f"no {ip}")
+            for resource in ("pods", "services", "endpointslices", "nodes")
+        )
+        return Who(ip, "unknown", None, says, evidence=searched, unknown=unknown)
     first, *rest = found
     return Who(ip, first.kind, first.name, first.says, tuple(rest), first.evidence, unknown)
 
 
 def _kubectl(resource: str, line: str, says: str) -> Evidence:
-    command = f"kubectl get {resource} --all-namespaces -o wide" if resource != "nodes" else "kubectl get nodes -o wide"
-    return Evidence(FactRef(resource), command, (line,), says)
+    return Evidence(FactRef(resource), _command(resource), (line,), says)
+
+
+def _command(resource: str) -> str:
+    return "kubectl get nodes -o wide" if resource == "nodes" else f"kubectl get {resource} --all-namespaces -o wide"
 
 
 def _services(ip: str, look: Directory) -> Iterable[Who]:
@@ -140,18 +148,20 @@ def _own_addresses(ip: str, look: Directory) -> tuple[list[Who], tuple[str, ...]
     return found, tuple(missing)
 
 
-def _unknown(ip: str, look: Directory) -> str:
+def _unknown(ip: str, look: Directory) -> tuple[str, str]:
+    """In words what an address could be that nobody holds, and the line of the nodes that says so."""
     address = ipaddress.ip_address(ip)
     if address.is_loopback:
-        return "loopback: every network namespace has its own"
+        return "loopback: every network namespace has its own", ""
     for said in _ranges(look):
         if address in ipaddress.ip_network(said, strict=False):
-            return f"in the Service range {said}, but no Service holds it"
+            return f"in the Service range {said}, but no Service holds it", ""
     for node in look.nodes():
         for cidr in node.pod_cidrs:
             if address in ipaddress.ip_network(cidr, strict=False):
-                return f"in the pod range {cidr} of {node.name}, but no pod holds it"
-    return "nothing in this cluster's API holds it; outside the cluster, or gone"
+                says = f"in the pod range {cidr} of {node.name}, but no pod holds it"
+                return says, f"{node.name}: spec.podCIDRs {', '.join(node.pod_cidrs)}"
+    return "nothing in this cluster's API holds it; outside the cluster, or gone", ""
 
 
 def _ranges(look: Directory) -> tuple[str, ...]:
