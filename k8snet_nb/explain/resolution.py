@@ -1,0 +1,145 @@
+"""Look a name up over answers, recorded or live, as a program in the pod does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..facts import Evidence
+from ..parse.dns import Record
+from ..parse.resolv_conf import ResolvConf
+from ..render import Report, Shown
+from .dns_walk import Answers, Reply, Status, Step, Try, Walk
+from .names import PAIR, Libc, asked, plan
+
+__all__ = ["Answers", "DnsAnswer", "Reply", "Status", "Try", "resolve"]
+
+_EAI: dict[Step, str] = {
+    "nxdomain": "EAI_NONAME",
+    "nodata": "EAI_NODATA",
+    "servfail": "EAI_AGAIN",
+    "again": "EAI_AGAIN",
+    "unreachable": "EAI_AGAIN",
+    "fatal": "EAI_NONAME",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer(Shown):
+    """What a program is told, and how it came to that.
+
+    ``rcode`` is the DNS code that decided (``NOERROR`` without ``records``: the name exists, without such a record);
+    None when no server's word decided: see ``outcome`` (``found`` ``no such name`` ``no such record`` ``failed``
+    ``no answer`` ``unreachable`` ``not recorded`` ``an address`` ``cannot be asked``). ``eai`` is getaddrinfo's
+    error (empty: none, or not known; EAI_NODATA is EAI_NONAME in musl before 1.2.4). ``server`` and ``name`` are those
+    of the reply that decided.
+    """
+
+    asked: str
+    libc: Libc
+    outcome: str
+    rcode: str | None
+    name: str | None
+    records: tuple[Record, ...]
+    server: str | None
+    queries: tuple[Try, ...]
+    eai: str
+    why: str
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses among the records, in the server's order."""
+        return tuple(record.text for record in self.records if record.type in PAIR)
+
+    def report(self) -> Report:
+        """One row a question, in order; then the records, or why there are none."""
+        rows = tuple(
+            (str(at.query), at.query.via or "as given", at.server, at.reply.transport, at.result, at.reply.ms)
+            for at in self.queries
+        )
+        notes = [f"{self.asked}: {' '.join(filter(None, (self.outcome, self.rcode, self.eai)))}. {self.why}"]
+        notes += [str(record) for record in self.records]
+        notes += dict.fromkeys(note for at in self.queries for note in at.reply.notes)
+        headings = ("QUESTION", "SEARCH DOMAIN", "SERVER", "BY", "RESULT", "MS")
+        return Report("", headings, rows, tuple(notes), self.evidence)
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of all replies together, as far as they are told."""
+        return sum(each.reply.ms or 0.0 for each in self.queries)
+
+
+def resolve(
+    name: str, resolv: ResolvConf, answers: Answers, *, libc: Libc = "glibc", types: Sequence[str] = PAIR
+) -> DnsAnswer:
+    """Look a name up as a program in the pod does, and say each question, each reply and what decided.
+
+    glibc goes on with the next search domain after NXDOMAIN, after an answer without such a record, and after SERVFAIL
+    (when every server and attempt failed); a time-out or another code ends the search, and only the name as given is
+    still tried. musl goes on after NXDOMAIN only. A question that was not recorded ends in ``not recorded``.
+    """
+    way = plan(name, resolv, libc)
+    walk = Walk(resolv, answers, libc, asked(types, resolv, libc))
+    if not way.tries:
+        known = way.why.startswith("an address")
+        outcome, eai = ("an address", "") if known else ("cannot be asked", "EAI_NONAME")
+        return DnsAnswer(name, libc, outcome, None, None, (), None, (), eai, way.why)
+    end = walk.run(way)
+    return _told(name, walk, end, way.why)
+
+
+def _told(name: str, walk: Walk, end: Step, why: str) -> DnsAnswer:
+    decided = walk.decided
+    if end in ("nxdomain", "nodata", "servfail") and not (decided and _says(decided) == end):
+        decided = next((each for each in reversed(walk.tries) if _says(each) == end), decided)
+    reply = decided.reply if decided else None
+    message = reply.message if reply else None
+    outcome = {
+        "found": "found",
+        "nxdomain": "no such name",
+        "nodata": "no such record",
+        "servfail": "failed",
+        "fatal": "failed",
+        "unreachable": "unreachable",
+        "unknown": "not recorded",
+        "again": "failed" if message else (reply.status if reply else "silent").replace("silent", "no answer"),
+    }[end]
+    records: tuple[Record, ...] = ()
+    if end == "found" and decided:
+        same = [each for each in walk.tries if each.query.name == decided.query.name and each.reply.message]
+        records = tuple(
+            dict.fromkeys(record for each in same if each.reply.message for record in each.reply.message.answers)
+        )
+    eai = _EAI.get(end, "")
+    if end == "found" and set(walk.types) <= set(PAIR) and not any(record.type in PAIR for record in records):
+        eai = "EAI_NONAME" if walk.libc == "glibc" else "EAI_NODATA"
+    return DnsAnswer(
+        asked=name,
+        libc=walk.libc,
+        outcome=outcome,
+        rcode=message.rcode if message and end != "unknown" else None,
+        name=decided.query.name if decided else None,
+        records=records,
+        server=decided.server if decided and message else None,
+        queries=tuple(walk.tries),
+        eai=eai,
+        why=_reason(end, decided, why),
+        evidence=tuple(dict.fromkeys(item for each in walk.tries for item in each.reply.evidence)),
+    )
+
+
+def _says(each: Try) -> Step | None:
+    message = each.reply.message
+    if message is None:
+        return None
+    known: dict[str, Step] = {"NXDOMAIN": "nxdomain", "SERVFAIL": "servfail"}
+    return known.get(message.rcode, "nodata" if message.rcode == "NOERROR" and not message.answers else None)
+
+
+def _reason(end: Step, decided: Try | None, order: str) -> str:
+    if decided is None:
+        return order
+    if end == "unknown":
+        return f"{decided.query} at {decided.server}: {decided.result}: what comes after it cannot be known. {order}"
+    return f"{decided.query} at {decided.server}: {decided.result}. {order}"
