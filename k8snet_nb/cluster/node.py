@@ -103,7 +103,7 @@ class Node(Shown):
 
     @property
     def proxy_mode(self) -> str | None:
-        """``iptables``, ``nftables``, ``ipvs``: what translates Services here, by what is programmed; None: none does."""
+        """``iptables``, ``nftables`` or ``ipvs``: what translates Services here, as programmed; None: none does."""
         return self.rules.mode.mode
 
     @property
@@ -113,7 +113,9 @@ class Node(Shown):
 
     def view(self) -> NodeView:
         """Its addresses and its pods', for following packets through its rules."""
-        pods = (p for p in self._cluster.api.pods.values() if p.node == self.name and not p.host_network and not p.finished)
+        pods = (
+            p for p in self._cluster.api.pods.values() if p.node == self.name and not p.host_network and not p.finished
+        )
         addresses = tuple(ip for pod in pods for ip in pod.ips)
         return node_view(self.name, self.links(), self.routes(), self.ips, addresses, self.value.pod_cidrs)
 

@@ -106,7 +106,9 @@ class NodeRules:
                     handle=table.raw.get("handle"),
                     priority=base.prio if base else -100,
                     iptables_handle=other.raw.get("handle") if other else None,
-                    lines=tuple(f"table {family} kube-proxy: map {name}, {size} elements" for name, size in sizes.items()),
+                    lines=tuple(
+                        f"table {family} kube-proxy: map {name}, {size} elements" for name, size in sizes.items()
+                    ),
                 )
             )
         return found
@@ -132,7 +134,12 @@ class NodeRules:
 
 
 def node_view(
-    node: str, links: tuple[Link, ...], routes: tuple[Route, ...], ips: tuple[str, ...], pods: tuple[str, ...], cidrs: tuple[str, ...]
+    node: str,
+    links: tuple[Link, ...],
+    routes: tuple[Route, ...],
+    ips: tuple[str, ...],
+    pods: tuple[str, ...],
+    cidrs: tuple[str, ...],
 ) -> NodeView:
     """What the rules' evaluators need to know of a node. ``pods``: addresses of its pods; ``cidrs``: its pod ranges.
 

@@ -11,7 +11,7 @@ from ..explain.comparison import Comparison, compared
 from ..explain.drift import Drift, compare_node, wanted
 from ..explain.entry import Target, default_client, find_port, find_target
 from ..explain.expected import NodePlace, expected_entries
-from ..explain.outcome import Client, NodeView, Packet
+from ..explain.outcome import Client, NodeView, Outcome, Packet
 from ..explain.programmed import Key, Programmed, from_iptables, from_ipvs, from_nft
 from ..explain.translation import Translation, join_translation
 from ..parse.services import ServiceValue
@@ -44,7 +44,9 @@ def client_packet(target: Target, client: str, view: NodeView) -> Packet:
 def translate_on(cluster: Cluster, node: Node, service: ServiceValue, target: Target, client: str) -> Translation:
     """The translation of one target on one node: for ``client``, and beside it for every kind of client."""
     view = node.view()
-    outcomes = {kind: node.rules.evaluate(client_packet(target, kind, view), view) for kind in KINDS}
+    outcomes: dict[str, Outcome] = {
+        kind: node.rules.evaluate(client_packet(target, kind, view), view) for kind in KINDS
+    }
     if client not in outcomes:
         outcomes[client] = node.rules.evaluate(client_packet(target, client, view), view)
 
@@ -83,12 +85,14 @@ def drift_of(cluster: Cluster, node: Node) -> list[Drift]:
     return found + [_not_checked(node, why, family) for family, why in sorted(unseen.items())]
 
 
-def _programmed(node: Node, mode: str, families: set[int], vips: set[str]) -> tuple[dict[Key, Programmed], dict[int, str]]:
+def _programmed(
+    node: Node, mode: str, families: set[int], vips: set[str]
+) -> tuple[dict[Key, Programmed], dict[int, str]]:
     """What is programmed, and for which families that could not be read, and why."""
     if mode == "nftables":
         return from_nft(node.rules.nft), {}
     if mode == "ipvs":
-        # a dummy interface (kube-ipvs0) holds VIPs, also of Services that are gone: those are no addresses of the node's own
+        # a dummy interface (kube-ipvs0) holds VIPs, also of Services that are gone: they are not the node's own
         own = {a.address for link in node.links() if link.kind != "dummy" for a in link.addresses} - vips
         return from_ipvs(node.rules.servers, own), {}
     found: dict[Key, Programmed] = {}
@@ -111,7 +115,9 @@ def _not_checked(node: Node, why: str, family: int | None = None) -> Drift:
     return Drift("NOT_CHECKED", node.name, None, None, None, None, None, family, says=why)
 
 
-def compare_service(cluster: Cluster, service: ServiceValue, port: str | int | None, entry: str) -> Iterator[Comparison]:
+def compare_service(
+    cluster: Cluster, service: ServiceValue, port: str | int | None, entry: str
+) -> Iterator[Comparison]:
     """The Service on every node that can be read, and a row without an answer for those that cannot."""
     ports = [find_port(service, port)] if port is not None else list(service.ports)
     for value in cluster.api.nodes.values():

@@ -83,7 +83,9 @@ def _sender(cluster: Cluster, src: str) -> _Sender:
     except ValueError:
         pod = cluster.pod(src).value
         if pod.host_network:
-            return _Sender(f"pod {pod.key} (on the host network)", pod.ips[0] if pod.ips else None, "node", pod.node, pod)
+            return _Sender(
+                f"pod {pod.key} (on the host network)", pod.ips[0] if pod.ips else None, "node", pod.node, pod
+            )
         if not pod.ips:
             raise Refused(printable(f"pod {pod.key} has no address yet: it cannot send")) from None
         return _Sender(f"pod {pod.key}", pod.ips[0], "pod", pod.node, pod)
@@ -114,7 +116,9 @@ def _destination(cluster: Cluster, dst: str) -> str:
 def _first_node(cluster: Cluster, sender: _Sender, target: str, node: str | None) -> Node:
     """Whose rules the packet meets first: the sender's node; else, from outside, the node that has the address."""
     if node and sender.node and node != sender.node and sender.kind in ("pod", "node"):
-        raise Refused(printable(f"{sender.words} is on {sender.node}: its packets meet that node's rules first, not {node}'s"))
+        raise Refused(
+            printable(f"{sender.words} is on {sender.node}: its packets meet that node's rules first, not {node}'s")
+        )
     owner = next((n.name for n in cluster.api.nodes.values() if target in n.ips()), None)
     chosen = node or sender.node or (owner if sender.kind != "pod" else None)
     return cluster.node(chosen) if chosen else cluster.first_readable()
@@ -166,8 +170,12 @@ def _end(
     return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
 
 
-def _arrives(cluster: Cluster, home: str, packet: Packet, choice: Choice, end: Callable[..., End], hops: list[Hop]) -> End:
-    arriving = Packet(packet.family, packet.protocol, choice.address, choice.port, _seen_source(packet, choice), "outside")
+def _arrives(
+    cluster: Cluster, home: str, packet: Packet, choice: Choice, end: Callable[..., End], hops: list[Hop]
+) -> End:
+    arriving = Packet(
+        packet.family, packet.protocol, choice.address, choice.port, _seen_source(packet, choice), "outside"
+    )
     try:
         there = cluster.node(home)
         met = there.rules.evaluate(arriving, there.view())

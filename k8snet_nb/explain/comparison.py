@@ -14,7 +14,7 @@ __all__ = ["Comparison", "compared"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a node does with a Service port. ``shares``: socket -> probability; ``same``: they are what the API asks for."""
+    """What a node does with a Service port. ``shares``: socket -> probability; ``same``: as the API asks for."""
 
     node: str
     mode: str | None

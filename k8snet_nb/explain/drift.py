@@ -61,7 +61,9 @@ def compare_node(
             found.append(_drift("NOT_FOLLOWED", node, want, says=have.problem))
         else:
             found += _endpoints(node, mode, want, have)
-    owners = {(key[0], key[1]): want.service for key, want in expected.items() if key[1] is not None}
+    owners: dict[tuple[int, str | None], str] = {
+        (key[0], key[1]): want.service for key, want in expected.items() if key[1] is not None
+    }
     for key, have in programmed.items():
         if key not in expected:
             found.append(_left_behind(node, key, have, owners))
@@ -100,11 +102,18 @@ def _left_behind(node: str, key: Key, have: Programmed, owners: Mapping[tuple[in
     code = "WRONG_PORT" if owner else "SERVICE_GONE"
     entry = "node_port" if address is None else None
     extra = _texts(have.cluster | (have.local or frozenset()))
-    return Drift(code, node, owner or have.service, entry, address, port, protocol, family, extra=extra, says=CODES[code][1])
+    return Drift(
+        code, node, owner or have.service, entry, address, port, protocol, family, extra=extra, says=CODES[code][1]
+    )
 
 
 def _drift(
-    code: str, node: str, want: Expected, missing: Endpoints = frozenset(), extra: Endpoints = frozenset(), says: str = ""
+    code: str,
+    node: str,
+    want: Expected,
+    missing: Endpoints = frozenset(),
+    extra: Endpoints = frozenset(),
+    says: str = "",
 ) -> Drift:
     family, address, _, protocol = want.key
     where = (want.service, want.entry, address, want.port.port, protocol, family)

@@ -74,10 +74,12 @@ def find_target(
     if not fits:
         has = [name for name in ENTRIES if any((":" in ip) == (chosen == 6) for ip in addresses[name])]
         raise Refused(
-            printable(f"{service.key} has no IPv{chosen} {entry} for {wanted}; it can be called by {', '.join(has) or 'none'}")
+            printable(
+                f"{service.key} has no IPv{chosen} {entry} for {wanted}; it can be called by {', '.join(has) or 'none'}"
+            )
         )
     number = wanted.node_port if entry == "node_port" and wanted.node_port else wanted.port
-    return Target(entry, chosen, fits[0], number, wanted.protocol.lower(), wanted)  # type: ignore[arg-type]
+    return Target(entry, chosen, fits[0], number, wanted.protocol.lower(), wanted)
 
 
 def _is_address(text: str) -> bool:

@@ -78,7 +78,9 @@ def _belongs(endpoint: Endpoint, port: ServicePort, family: int) -> bool:
 
 def _addresses(service: ServiceValue, port: ServicePort, family: int) -> Iterable[tuple[str, str | None, int]]:
     def of_family(addresses: Iterable[str]) -> list[str]:
-        return [ip for ip in addresses if (":" in ip) == (family == 6) and (":" in ip or ip.replace(".", "").isdecimal())]
+        return [
+            ip for ip in addresses if (":" in ip) == (family == 6) and (":" in ip or ip.replace(".", "").isdecimal())
+        ]
 
     yield from (("cluster_ip", ip, port.port) for ip in of_family(service.cluster_ips)[:1])
     yield from (("external_ip", ip, port.port) for ip in of_family(service.external_ips))

@@ -11,7 +11,7 @@ __all__ = ["policies_for", "selects"]
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector (matchLabels and matchExpressions, all of them) selects these labels; empty: everything."""
+    """Whether a label selector (all of its matchLabels and matchExpressions) selects these labels; empty: all."""
     wanted = (selector or {}).get("matchLabels") or {}
     if any(labels.get(key) != value for key, value in wanted.items()):
         return False

@@ -41,7 +41,11 @@ def _merged(found: Iterable[Programmed]) -> dict[Key, Programmed]:
         if before is not None:
             local = one.local if before.local is None else before.local | (one.local or frozenset())
             one = Programmed(
-                one.key, before.service or one.service, before.cluster | one.cluster, local, before.problem or one.problem
+                one.key,
+                before.service or one.service,
+                before.cluster | one.cluster,
+                local,
+                before.problem or one.problem,
             )
         merged[one.key] = one
     return merged
@@ -65,7 +69,10 @@ def from_nft(rules: nft.Ruleset) -> dict[Key, Programmed]:
     """From the maps of the tables ``kube-proxy``, both families."""
     return _merged(
         Programmed(
-            (one.family, one.address or None, one.port, one.protocol), one.service, one.cluster or frozenset(), one.local
+            (one.family, one.address or None, one.port, one.protocol),
+            one.service,
+            one.cluster or frozenset(),
+            one.local,
         )
         for one in nft_services.services(rules)
     )
@@ -78,7 +85,12 @@ def from_ipvs(servers: Sequence[VirtualServer], node_addresses: Collection[str])
     """
     return _merged(
         Programmed(
-            (6 if ":" in one.address else 4, None if one.address in node_addresses else one.address, one.port, one.protocol),
+            (
+                6 if ":" in one.address else 4,
+                None if one.address in node_addresses else one.address,
+                one.port,
+                one.protocol,
+            ),
             None,
             frozenset((address, port) for address, port, weight in one.endpoints if weight > 0),
             None,

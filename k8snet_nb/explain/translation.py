@@ -81,32 +81,42 @@ class Translation(Shown):
         """The endpoints with their shares, what else is known, each client's branch, and the rules that decided."""
         t = self.target
         title = (
-            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol}, "
-            f"on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
+            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol},"
+            f" on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
         )
         rows = tuple(
-            (share_text(b.probability), _socket(b.address, b.port), b.pod, b.node, b.weight, _masquerade_text(b.masquerade))
+            (
+                share_text(b.probability),
+                _socket(b.address, b.port),
+                b.pod,
+                b.node,
+                _masquerade_text(b.masquerade),
+                b.weight,
+            )
             for b in self.backends
         )
-        rows += tuple(("draining", _socket(b.address, b.port), b.pod, b.node, b.weight, "") for b in self.draining)
-        headings = ("SHARE", "ENDPOINT", "POD", "NODE", "WEIGHT", "MASQUERADED")
-        if all(row[4] is None for row in rows):  # weights are IPVS's alone
-            headings, rows = headings[:4] + headings[5:], tuple((*row[:4], row[5]) for row in rows)
-        return Report(title, headings if rows else (), rows, self._notes(), self.evidence)
+        rows += tuple(("draining", _socket(b.address, b.port), b.pod, b.node, "", b.weight) for b in self.draining)
+        headings = ("SHARE", "ENDPOINT", "POD", "NODE", "MASQUERADED", "WEIGHT")
+        columns = 6 if any(row[5] is not None for row in rows) else 5  # weights are IPVS's alone
+        shown = tuple(row[:columns] for row in rows)
+        return Report(title, headings[:columns] if rows else (), shown, self._notes(), self.evidence)
 
     def _notes(self) -> tuple[str, ...]:
         notes = [f"Mode: {self.why_mode}"]
         if self.scheduler:
             notes.append(f"Scheduler: {self.scheduler}")
         if self.affinity is not None:
-            notes.append(f"Session affinity: a client stays with its endpoint for {self.affinity} s after its last connection")
+            notes.append(
+                f"Session affinity: a client stays with its endpoint for {self.affinity} s after its last connection"
+            )
         if self.source_ranges:
             notes.append(f"Only sources in {', '.join(self.source_ranges)} may use this entry")
         policies = f"internalTrafficPolicy {self.internal_policy}, externalTrafficPolicy {self.external_policy}"
         notes.append(f"Policies: {policies}")
         for branch in self.by_client.values():
             among = f" among {len(branch.backends)}" if branch.action == "dnat" else ""
-            notes.append(f"From {_client_words(branch.client)}: {branch.action}{among}, masqueraded: {_masquerade_text(branch.masquerade)}")
+            masked = _masquerade_text(branch.masquerade)
+            notes.append(f"From {_client_words(branch.client)}: {branch.action}{among}, masqueraded: {masked}")
         notes += [f"Not decided: {why}" for why in self.unknown]
         if self.partial:
             notes.append("The rules were only partly readable: this answer is partial")
@@ -213,6 +223,8 @@ def steps_as_evidence(steps: tuple[Step, ...], node: str, command: Callable[[Fac
     found = []
     for fact in facts:
         ref = FactRef(fact, node)
-        lines = tuple(f"{step.text}    # {step.says}" if step.says else step.text for step in steps if step.fact == fact)
+        lines = tuple(
+            f"{step.text}    # {step.says}" if step.says else step.text for step in steps if step.fact == fact
+        )
         found.append(Evidence(ref, command(ref), lines))
     return tuple(found)

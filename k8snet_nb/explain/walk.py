@@ -62,14 +62,17 @@ class Walk(Shown):
 
     def report(self) -> Report:
         """Hop by hop, then the ends."""
-        title = f"{self.source} -> {self.destination}, met first by the rules of {self.node} ({self.mode or 'no mode'}): {self.verdict}"
+        met = f"met first by the rules of {self.node} ({self.mode or 'no mode'})"
+        title = f"{self.source} -> {self.destination}, {met}: {self.verdict}"
         rows = [(hop.node, hop.place, hop.says) for hop in self.hops]
         for end in self.ends:
             chance = "" if end.chance == 1 else f"{share_text(end.chance)}: "
             socket = f"[{end.address}]:{end.port}" if ":" in end.address else f"{end.address}:{end.port}"
             says = f"{chance}{end.verdict} at {socket}, {end.who}" + (f" ({end.why})" if end.why else "")
             rows.append((end.node or "", "end", says))
-        notes = [f"Not evaluated: {what}" for what in self.not_evaluated] + [f"Not decided: {what}" for what in self.unknown]
+        notes = [f"Not evaluated: {what}" for what in self.not_evaluated] + [
+            f"Not decided: {what}" for what in self.unknown
+        ]
         return Report(title, ("NODE", "WHERE", "WHAT HAPPENS"), tuple(rows), tuple(notes), self.evidence)
 
 
@@ -80,4 +83,8 @@ def verdict_of(ends: tuple[End, ...], not_evaluated: tuple[str, ...], unknown: t
         return "unknown"
     verdict = words[0] if len(words) == 1 else "depends: " + ", ".join(words)
     doubts = (*not_evaluated, *unknown)
-    return f"{verdict} unless {doubts[0]}" + (f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else "") if doubts else verdict
+    return (
+        f"{verdict} unless {doubts[0]}" + (f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else "")
+        if doubts
+        else verdict
+    )
