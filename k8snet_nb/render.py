@@ -101,19 +101,25 @@ def as_kubectl(frame: Any, columns: Mapping[str, str] | Sequence[str] | None = N
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a value shows of itself: a title, one table, notes below it, and the evidence to open."""
+    """What a value shows of itself: a title, one table, notes below it, and the evidence to open.
+
+    ``block`` is preformatted text, such as a command's output; its line breaks and tabs stay.
+    """
 
     title: str
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[Any, ...], ...] = ()
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    block: str = ""
 
     def text(self) -> str:
         """Canonical text: what nbval compares and a terminal shows."""
         parts = [printable(self.title)] if self.title else []
         if self.headings:
             parts.append(text_table(self.rows, self.headings))
+        if self.block:
+            parts.append(printable(self.block, keep="\n\t"))
         parts += [printable(note, keep="\n") for note in self.notes]
         if self.evidence:
             parts += ["", "How do we know?", evidence_text(self.evidence)]
@@ -123,8 +129,9 @@ class Report:
         """Plain html, everything escaped."""
         title = f"<p><strong>{escape(self.title)}</strong></p>" if self.title else ""
         table = html_table(self.rows, self.headings) if self.headings else ""
+        block = f"<pre>{escape(self.block)}</pre>" if self.block else ""
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"<div>{title}{table}{notes}{evidence_html(self.evidence)}</div>"
+        return f"<div>{title}{table}{block}{notes}{evidence_html(self.evidence)}</div>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return bundle(self.text(), self.html())

@@ -57,7 +57,7 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
     try:
         ask = _udp if transport == "udp" else _tcp
         reply = ask(family, address, wire, begin + timeout, ignored)
-    except (socket.timeout, TimeoutError):  # noqa: UP041 - one and the same only since Python 3.10
+    except (socket.timeout, TimeoutError):
         kind, error = "silent", f"no answer within {timeout:g} s"
     except EOFError as ended:
         kind, error = "broken", str(ended)
@@ -78,7 +78,7 @@ def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, .
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise socket.timeout  # noqa: UP041
+        raise socket.timeout
     return left
 
 

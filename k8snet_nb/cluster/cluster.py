@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -166,6 +167,14 @@ class Cluster(Shown):
             self._rules[name] = NodeRules(self.source, name)
         return self._rules[name]
 
+    def about_node(self, node: str) -> dict[str, Any]:
+        """node.json of a node: kernel, netns inode, tools. Empty when nothing is known of the node."""
+        ref = FactRef("node.json", node)
+        try:
+            return parse_object(self.source.read(ref), f"nodes/{node}/node")
+        except FactMissing:
+            return {}
+
     def first_readable(self) -> Node:
         """The first node whose kernel can be asked. Raises FactMissing when there is none."""
         names = [name for name in self.source.nodes() if name in self.api.nodes]
@@ -219,8 +228,15 @@ class Cluster(Shown):
 
     def report(self) -> Report:
         """What it is, and how much there is of it."""
-        rows = (("nodes", len(self.api.nodes)), ("pods", len(self.api.pods)), ("Services", len(self.api.services)))
-        return Report(self.source.describe(), ("WHAT", "HOW MANY"), rows)
+        rows: list[tuple[str, object]] = []
+        notes: list[str] = []
+        for what, count in (("nodes", "nodes"), ("pods", "pods"), ("Services", "services")):
+            try:
+                rows.append((what, len(getattr(self.api, count))))
+            except FactMissing as error:
+                rows.append((what, "not known"))
+                notes.append(str(error))
+        return Report(self.source.describe(), ("WHAT", "HOW MANY"), tuple(rows), tuple(notes))
 
     def __repr__(self) -> str:
         return f"<Cluster {self.source.describe()}>"

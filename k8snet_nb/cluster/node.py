@@ -10,11 +10,13 @@ import pandas as pd
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
 from ..explain.outcome import NodeView
+from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
 from ..facts import FACTS, Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
+from .inside import host_frame, node_facts, pod_facts
 from .rules import NodeRules, node_view
 from .tables import pods_frame
 
@@ -95,6 +97,18 @@ class Node(Shown):
             fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")
         }
         return node_network(self.name, links, routes, local, remote, nodes, commands)
+
+    def interfaces(self) -> pd.DataFrame:
+        """One row an interface of the node, and which pod is behind it.
+
+        Columns: ifindex name kind mtu mac addresses master peer_ifindex peer_nsid pod netns says; evidence in
+        ``attrs["evidence"]``.
+        """
+        facts = node_facts(self._cluster, self.name)
+        if facts is None or facts.links is None:
+            self.links()  # raises with the reason
+        pods = [pod_facts(self._cluster, p) for p in self._cluster.api.pods.values() if p.node == self.name]
+        return host_frame(host_interfaces(facts, pods) if facts else ())
 
     @cached_property
     def rules(self) -> NodeRules:

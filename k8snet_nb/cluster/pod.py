@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..errors import FactMissing
+from ..explain.pod_commands import CommandOutput
+from ..explain.pod_network import NoVethPair, VethPair, veth_of
+from ..explain.sandbox import Sandbox, find_sandbox
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
+from ..parse.links import Link
 from ..parse.pods import PodValue
 from ..render import Report, Shown
+from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -79,6 +86,63 @@ class Pod(Shown):
     def created(self) -> datetime | None:
         """When it was created."""
         return self.value.created
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Its sandbox process and network namespace, or the reason why they are not known; with evidence."""
+        return find_sandbox(pod_facts(self._cluster, self.value), node_facts(self._cluster, self.node))
+
+    @property
+    def sandbox_pid(self) -> int | None:
+        """The process id, on its node, of the process that holds its network namespace; None where there is none."""
+        return self.sandbox.pid
+
+    @property
+    def netns(self) -> int | None:
+        """The inode of its network namespace (``ls -l /proc/PID/ns/net``); None when it is not known."""
+        return self.sandbox.netns
+
+    def links(self) -> tuple[Link, ...]:
+        """Its interfaces as values. Raises FactMissing or FactBroken."""
+        if self.node is None:
+            raise FactMissing("addr.json", f"pod {self.key}", "it is on no node yet")
+        if self.host_network:
+            return self._cluster.node(self.node).links()
+        return self._cluster.pod_links(self.key, self.node)
+
+    def interfaces(self) -> pd.DataFrame:
+        """One row an interface: ifindex name kind mtu mac addresses peer_ifindex peer_nsid; evidence in ``attrs``.
+
+        Those in its own network namespace, which on the host network are its node's.
+        """
+        links = self.links()
+        ref = FactRef("addr.json", self.node, None if self.host_network else self.key)
+        command = self._cluster.source.command(ref)
+        return links_frame(links, (Evidence(ref, command, tuple(link.line() for link in links)),))
+
+    def routes(self) -> pd.DataFrame:
+        """One row a route: type destination via dev source table metric; evidence in ``attrs``."""
+        if self.node is None:
+            raise FactMissing("route.json", f"pod {self.key}", "it is on no node yet")
+        if self.host_network:
+            routes = self._cluster.node(self.node).routes()
+        else:
+            routes = pod_routes(self._cluster, self.value)
+        ref = FactRef("route.json", self.node, None if self.host_network else self.key)
+        command = self._cluster.source.command(ref)
+        return routes_frame(routes, (Evidence(ref, command, tuple(route.line() for route in routes)),))
+
+    def veth(self) -> VethPair | NoVethPair:
+        """Its interface and the peer on the node, or why there is none; a NoVethPair is false."""
+        return veth_of(pod_facts(self._cluster, self.value), node_facts(self._cluster, self.node))
+
+    def run(self, argv: Sequence[str], seconds: float = 30.0) -> CommandOutput:
+        """Run a command of its node in its network namespace (what ``nsenter -t PID -n`` does).
+
+        On a recording the lessons' commands are rendered from their facts and labelled so; others raise Refused with
+        the list. ``seconds`` bounds the run. Raises AgentError when the node's agent cannot run it.
+        """
+        return run_in_pod(self._cluster, self.value, argv, seconds)
 
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""

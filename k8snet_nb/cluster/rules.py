@@ -12,6 +12,7 @@ from ..explain.outcome import NodeView, Outcome, Packet
 from ..explain.proxy_mode import KubeProxyTable, ProxyMode, VirtualServers, proxy_mode
 from ..facts import FactRef
 from ..parse import iptables, nft
+from ..parse.api import parse_object
 from ..parse.facts_json import json_list
 from ..parse.ipset import IpSet, parse_ipset
 from ..parse.ipvs import VirtualServer, parse_rules
@@ -120,10 +121,10 @@ class NodeRules:
 
     def _own_word(self) -> str | None:
         try:
-            about = getattr(self._source, "about_node", None)
-            word = about(self.node).get("kube_proxy_mode") if about else None
+            about = parse_object(self._read("node.json"), f"nodes/{self.node}/node")
         except FactMissing:
             return None
+        word = about.get("kube_proxy_mode")
         return str(word) if word else None
 
     def _commands(self) -> list[str] | None:

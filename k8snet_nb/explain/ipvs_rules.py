@@ -19,7 +19,7 @@ MOST_ENDS = 64
 MOST_JUMPS = 32
 _GO_ON = frozenset(
     """LOG NFLOG ULOG TRACE CONNMARK CONNSECMARK SECMARK CT NOTRACK CLASSIFY TCPMSS TTL HL DSCP TOS SET AUDIT TEE
-    RATEEST IDLETIMER CHECKSUM LED""".split()  # noqa: SIM905 - a list of words reads better than one of quotes
+    RATEEST IDLETIMER CHECKSUM LED""".split()
 )
 _ENDS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "MASQUERADE": "masquerade", "SNAT": "masquerade"}
 _OTHER_NAT = frozenset(["DNAT", "REDIRECT", "NETMAP", "TPROXY", "QUEUE", "NFQUEUE"])

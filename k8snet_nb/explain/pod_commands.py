@@ -59,8 +59,7 @@ class CommandOutput(Shown):
         notes = [self.note] if self.note else []
         if self.ended or self.status:
             notes.append(f"({self.ended.replace('_', ' ')}; exit status {self.status})".replace("(; ", "("))
-        text = printable("\n".join(line for line in lines if line), keep="\n\t")
-        return Report(text.replace("\t", "        "), notes=tuple(notes))
+        return Report("", notes=tuple(notes), block="\n".join(line for line in lines if line))
 
 
 def rendered_command(argv: Sequence[str], read: Read, ref: FactRef) -> CommandOutput:

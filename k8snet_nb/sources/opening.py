@@ -16,6 +16,13 @@ BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
 
 
 def open_source(what: str | os.PathLike[str] | None = None) -> Source:
-    """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording."""
+    """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording.
+
+    ``"node"`` is this machine as one node; a folder of that name is opened as ``"./node"``.
+    """
     chosen = what if what is not None else os.environ.get(ENVIRONMENT) or BUNDLED
+    if chosen == "node":
+        from .node import NodeSource
+
+        return NodeSource()
     return open_recording(chosen)

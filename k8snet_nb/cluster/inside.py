@@ -1,0 +1,169 @@
+"""The inside of pods, from the façade: which facts a pod's sandbox, namespace and veth pair are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+import pandas as pd
+
+from ..errors import FactMissing, Refused
+from ..explain.pod_commands import CommandOutput, rendered_command
+from ..explain.pod_network import HostInterface
+from ..explain.sandbox import NodeFacts, PodFacts, pod_identity
+from ..facts import Evidence, FactRef
+from ..parse.links import Link, Route, parse_links, parse_routes
+from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
+from ..parse.pods import PodValue
+from ..parse.routing import parse_fdb, parse_neigh
+
+if TYPE_CHECKING:
+    from ..sources.agents import Running
+    from .cluster import Cluster
+
+__all__ = [
+    "Runner",
+    "as_output",
+    "host_frame",
+    "links_frame",
+    "node_facts",
+    "pod_facts",
+    "pod_routes",
+    "routes_frame",
+    "run_in_pod",
+    "runner_of",
+]
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A source that can run a command of the node in a pod's network namespace."""
+
+    def start_run(self, pod: str, argv: Sequence[str], seconds: float) -> Running: ...
+
+
+def _read(cluster: Cluster, ref: FactRef, parse: Callable[[bytes, FactRef], T]) -> T | None:
+    """A fact's value; None when it was not collected. One that is broken raises."""
+    try:
+        return parse(cluster.source.read(ref), ref)
+    except FactMissing:
+        return None
+
+
+def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
+    """What is known of the kernel of a node; None when nothing is."""
+    if node is None or node not in cluster.source.nodes():
+        return None
+
+    def fact(name: str, parse: Callable[[bytes, FactRef], T]) -> T | None:
+        return _read(cluster, FactRef(name, node), parse)
+
+    netns = cluster.about_node(node).get("netns")
+    return NodeFacts(
+        node,
+        netns if isinstance(netns, int) else None,
+        fact("addr.json", parse_links),
+        fact("route.json", parse_routes),
+        fact("neigh.json", parse_neigh),
+        fact("fdb.json", parse_fdb),
+        fact("nsid.json", parse_nsid),
+        fact("lsns.json", parse_lsns),
+        fact("processes.json", parse_processes),
+    )
+
+
+def pod_facts(cluster: Cluster, pod: PodValue) -> PodFacts:
+    """A pod and what was read inside its network namespace."""
+    identity = pod_identity(pod)
+    if pod.node is None or pod.node not in cluster.source.nodes():
+        return PodFacts(identity)
+
+    def fact(name: str, parse: Callable[[bytes, FactRef], T]) -> T | None:
+        return _read(cluster, FactRef(name, pod.node, pod.key), parse)
+
+    routes = fact("route.json", parse_routes)
+    return PodFacts(
+        identity,
+        fact("addr.json", parse_links),
+        _both(routes, fact("route6.json", parse_routes)),
+        fact("pod.json", parse_pod_processes),
+    )
+
+
+def _both(routes: tuple[Route, ...] | None, routes6: tuple[Route, ...] | None) -> tuple[Route, ...] | None:
+    """Both families, each route once: some versions of ``ip route show table all`` list IPv6 routes too."""
+    if routes is None or routes6 is None:
+        return routes if routes6 is None else routes6
+    known = {(r.network, r.table, r.type, r.metric, r.hops) for r in routes}
+    return routes + tuple(r for r in routes6 if (r.network, r.table, r.type, r.metric, r.hops) not in known)
+
+
+def pod_routes(cluster: Cluster, pod: PodValue) -> tuple[Route, ...]:
+    """Routes inside the pod's network namespace, both families. Raises FactMissing or FactBroken."""
+    ref = FactRef("route.json", pod.node, pod.key)
+    routes = parse_routes(cluster.source.read(ref), ref)
+    return _both(routes, _read(cluster, FactRef("route6.json", pod.node, pod.key), parse_routes)) or ()
+
+
+def links_frame(links: Iterable[Link], evidence: tuple[Evidence, ...]) -> pd.DataFrame:
+    """One row an interface: ifindex name kind mtu mac addresses peer_ifindex peer_nsid. ``attrs["evidence"]``."""
+    rows = [
+        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.peer_ifindex, k.peer_nsid)
+        for k in links
+    ]
+    columns = "ifindex name kind mtu mac addresses peer_ifindex peer_nsid".split()
+    frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"ifindex": "int64", "mtu": "int64"})
+    frame.attrs["evidence"] = evidence
+    return frame
+
+
+def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
+    """One row an interface of a node, with the pod behind it."""
+    found = list(interfaces)
+    rows = [
+        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master, k.peer_ifindex, k.peer_nsid)
+        + (one.pod, one.netns, one.says)
+        for one in found
+        for k in (one.link,)
+    ]
+    columns = "ifindex name kind mtu mac addresses master peer_ifindex peer_nsid pod netns says".split()
+    frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"ifindex": "int64", "mtu": "int64"})
+    frame.attrs["evidence"] = tuple(e for one in found for e in one.evidence)
+    return frame
+
+
+def routes_frame(routes: Iterable[Route], evidence: tuple[Evidence, ...]) -> pd.DataFrame:
+    """One row a route: type destination via dev source table metric. ``attrs["evidence"]``."""
+    rows = [(r.type, str(r.network), r.via, r.dev, r.source, r.table, r.metric) for r in routes]
+    columns = "type destination via dev source table metric".split()
+    frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"metric": "int64"})
+    frame.attrs["evidence"] = evidence
+    return frame
+
+
+def runner_of(cluster: Cluster) -> Runner | None:
+    """The source, when it can run commands on nodes; a recording cannot."""
+    return cluster.source if isinstance(cluster.source, Runner) else None
+
+
+def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> CommandOutput:
+    """Run a command in a pod's network namespace, or render its output from recorded facts."""
+    if isinstance(argv, str) or not argv:
+        raise Refused('give the command as a list of words, such as ["ip", "addr"]')
+    if pod.node is None:
+        raise Refused(f"pod {pod.key} is on no node yet: there is no network namespace to enter")
+    runner = runner_of(cluster)
+    if runner is None:
+        return rendered_command(
+            argv, lambda fact: cluster.source.read(FactRef(fact, pod.node, pod.key)), FactRef("", pod.node, pod.key)
+        )
+    return as_output(argv, runner.start_run(pod.key, argv, seconds), FactRef("addr.json", pod.node, pod.key).place)
+
+
+def as_output(argv: Sequence[str], running: Running, place: str) -> CommandOutput:
+    """Wait for a running command, and keep its output apart from its errors."""
+    ran = running.result()
+    out, err = (part.decode("utf-8", "replace") for part in (ran.out, ran.err))
+    return CommandOutput(tuple(argv), out, err, ran.status, place, ended=ran.ended)
