@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-import socket
 from calendar import timegm
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = ["ConntrackTable", "Problem", "columns_of", "parse_conntrack"]
 _SHOWN = re.compile(r"conntrack v\S+ \(conntrack-tools\): (\d+) flow entries have been shown\.")
 _FAILED = re.compile(r"conntrack v\S+ \(conntrack-tools\): (.*)")
 _MOST_PROBLEMS = 1000
+_DOTTED = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}")
 _ADVICE = "Collect it with conntrack -L -o extended,id."
 _ADDRESSES = ("orig_src", "orig_dst", "reply_src", "reply_dst")
 
@@ -89,10 +90,10 @@ class _Reader:
 
 def _address(word: bytes) -> str | None:
     """The canonical text of an address; None for what is none."""
-    family = socket.AF_INET6 if b":" in word else socket.AF_INET
     try:
-        return socket.inet_ntop(family, socket.inet_pton(family, word.decode("ascii")))
-    except (OSError, ValueError):
+        text = word.decode("ascii")
+        return text if _DOTTED.fullmatch(text) else str(ipaddress.ip_address(text))
+    except ValueError:
         return None
 
 

@@ -9,7 +9,8 @@ Sources: linux/netlink.h, linux/netfilter/nfnetlink_conntrack.h; libnetfilter_co
 
 from __future__ import annotations
 
-import socket
+import ipaddress
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -45,10 +46,9 @@ class _Addresses(Sequence[str]):
     def _all(self) -> tuple[str, ...]:
         if not self._texts and len(self):
             four, six = self._four.astype(">u4").tobytes(), self._six.astype(">u8").tobytes()
-            inet, inet6, ntop = socket.AF_INET, socket.AF_INET6, socket.inet_ntop
             self._texts = tuple(
-                [ntop(inet, four[i : i + 4]) for i in range(0, len(four), 4)]
-                + [ntop(inet6, six[i : i + 16]) for i in range(0, len(six), 16)]
+                ["%d.%d.%d.%d" % quad for quad in struct.iter_unpack("4B", four)]  # noqa: UP031 (much the fastest)
+                + [str(ipaddress.IPv6Address(six[i : i + 16])) for i in range(0, len(six), 16)]
             )
         return self._texts
 
