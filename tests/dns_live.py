@@ -16,8 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from k8snet_nb.agent.dns_exchange import answer as agent_answer
 from k8snet_nb.agent.dns_exchange import exchange
-from k8snet_nb.explain.dns_answers import LiveAnswers
+from k8snet_nb.explain.dns_answers import LiveAnswers, send_through
 from k8snet_nb.explain.resolution import resolve
 from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.dns import compose
@@ -106,11 +107,14 @@ def dnsmasq(folder: Path) -> subprocess.Popen[bytes]:
     raise RuntimeError("dnsmasq does not answer")
 
 
-def told(name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0) -> dict[str, Any]:
+def told(
+    name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0, agent: bool = True
+) -> dict[str, Any]:
     """Resolve a name with a resolv.conf and say what came of it."""
     lines = "".join(f"nameserver {server}\n" for server in servers.split())
     resolv = parse_resolv_conf(f"search default.svc.test svc.test test\n{lines}options ndots:5 {options}\n")
-    live = LiveAnswers(exchange, resolv, REF, limit=limit)
+    over_json = send_through(lambda request: json.loads(json.dumps(agent_answer(json.loads(json.dumps(request))))))
+    live = LiveAnswers(over_json if agent else exchange, resolv, REF, limit=limit)
     begin = time.monotonic()
     found = resolve(name, resolv, live)
     return {

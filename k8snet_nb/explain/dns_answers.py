@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import FactBroken
 from ..facts import Evidence, FactRef
@@ -17,7 +17,7 @@ from ..parse.resolv_conf import ResolvConf
 from .names import Query
 from .resolution import Reply, Status
 
-__all__ = ["Exchanged", "LiveAnswers", "RecordedAnswers", "Send", "dig_command", "server_timeout"]
+__all__ = ["Exchanged", "LiveAnswers", "RecordedAnswers", "Send", "dig_command", "send_through", "server_timeout"]
 
 
 class Exchanged(Protocol):
@@ -37,6 +37,29 @@ class Exchanged(Protocol):
 
 Send = Callable[[str, int, bytes, str, float], Exchanged]
 """Sends (server, port, query, ``udp`` or ``tcp``, seconds) from inside the pod's network namespace."""
+
+
+class _Told(NamedTuple):
+    kind: str
+    reply: bytes | None
+    error: str | None
+    ms: float
+    ignored: tuple[tuple[str, int, bytes, str], ...]
+
+
+def send_through(call: Callable[[dict[str, Any]], dict[str, Any]]) -> Send:
+    """A Send over something that carries JSON to ``agent.dns_exchange.answer`` and back, as an agent on a node does."""
+
+    def send(server: str, port: int, wire: bytes, transport: str, timeout: float) -> Exchanged:
+        packed = base64.b64encode(wire).decode()
+        request = {"server": server, "port": port, "wire": packed, "transport": transport, "timeout": timeout}
+        told = call(request)
+        reply = told["reply"]
+        ignored = tuple((str(who), int(at), base64.b64decode(what), str(why)) for who, at, what, why in told["ignored"])
+        unpacked = None if reply is None else base64.b64decode(reply)
+        return _Told(str(told["kind"]), unpacked, told["error"], float(told["ms"]), ignored)
+
+    return send
 
 
 def dig_command(query: Query, server: str, transport: str = "udp") -> str:
