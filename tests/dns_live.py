@@ -107,14 +107,19 @@ def dnsmasq(folder: Path) -> subprocess.Popen[bytes]:
     raise RuntimeError("dnsmasq does not answer")
 
 
+def over_json(request: dict[str, Any]) -> dict[str, Any]:
+    """What an agent does: a request and an answer that are JSON on their way."""
+    found: dict[str, Any] = json.loads(json.dumps(agent_answer(json.loads(json.dumps(request)))))
+    return found
+
+
 def told(
-    name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0, agent: bool = True
+    name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0, *, agent: bool = True
 ) -> dict[str, Any]:
     """Resolve a name with a resolv.conf and say what came of it."""
     lines = "".join(f"nameserver {server}\n" for server in servers.split())
     resolv = parse_resolv_conf(f"search default.svc.test svc.test test\n{lines}options ndots:5 {options}\n")
-    over_json = send_through(lambda request: json.loads(json.dumps(agent_answer(json.loads(json.dumps(request))))))
-    live = LiveAnswers(over_json if agent else exchange, resolv, REF, limit=limit)
+    live = LiveAnswers(send_through(over_json) if agent else exchange, resolv, REF, limit=limit)
     begin = time.monotonic()
     found = resolve(name, resolv, live)
     return {

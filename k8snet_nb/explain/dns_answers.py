@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ..errors import FactBroken
 from ..facts import Evidence, FactRef
 from ..parse.dns import Ask, BadMessage, DnsLog, Message, compose, parse_message, unfit
-from ..parse.resolv_conf import ResolvConf
+from ..parse.resolv_conf import MAX_TIMEOUT, ResolvConf
 from .names import Query
 from .resolution import Reply, Status
 
@@ -175,7 +175,7 @@ class LiveAnswers:
         return replace(second, ms=(first.ms or 0) + (second.ms or 0), notes=notes, evidence=evidence)
 
     def _once(self, server: str, query: Query, wire: bytes, transport: str) -> Reply:
-        seconds = min(server_timeout(self._resolv, server), self._end - self._clock())
+        seconds = min(server_timeout(self._resolv, server), MAX_TIMEOUT, self._end - self._clock())
         if seconds <= 0:
             return Reply("silent", transport=transport, why="not sent: the time for this look-up is used up")
         told = self._send(server, self._port, wire, transport, seconds)
