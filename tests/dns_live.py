@@ -95,7 +95,12 @@ def dnsmasq(folder: Path) -> subprocess.Popen[bytes]:
     hosts = ["10.9.0.1 hello.default.svc.test", *(f"10.9.1.{n} many.default.svc.test" for n in range(1, 61))]
     (folder / "hosts").write_text("\n".join(hosts) + "\n")
     command = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", f"--addn-hosts={folder / 'hosts'}"]
-    command += ["--local=/test/", "--server=/fail.test/127.0.2.10", "--bind-interfaces", "--listen-address=127.0.0.1"]
+    command += [
+        "--local=/test/",
+        "--server=/fail.test/127.0.2.10",
+        "--bind-interfaces",
+        "--listen-address=127.0.0.1,::1",
+    ]
     command += ["--user=root", "--conf-file=/dev/null", f"--pid-file={folder / 'pid'}", "--log-facility=/dev/null"]
     command += ["--cname=alias.default.svc.test,hello.default.svc.test"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

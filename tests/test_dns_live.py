@@ -17,6 +17,8 @@ from k8snet_nb.parse.dns import parse_dns_log
 CASES: dict[str, dict[str, Any]] = {
     "found": {"name": "hello", "servers": "127.0.0.1"},
     "without an agent": {"name": "hello", "servers": "127.0.0.1", "agent": False},
+    "ipv6": {"name": "hello", "servers": "::1"},
+    "ipv6 truncated": {"name": "many", "servers": "::1"},
     "truncated": {"name": "many", "servers": "127.0.0.1"},
     "use-vc": {"name": "hello", "servers": "127.0.0.1", "options": "use-vc"},
     "edns0": {"name": "many", "servers": "127.0.0.1", "options": "edns0"},
@@ -56,6 +58,8 @@ def test_answers_of_a_real_server(told: dict[str, dict[str, Any]]) -> None:
     assert found["server"] == "127.0.0.1"
     assert [each[0] for each in found["tries"]] == ["hello.default.svc.test. A", "hello.default.svc.test. AAAA"]
     assert told["without an agent"]["addresses"] == ["10.9.0.1"]
+    assert told["ipv6"]["addresses"] == ["10.9.0.1"]
+    assert len(told["ipv6 truncated"]["addresses"]) == 60
     assert told["alias"]["addresses"] == ["10.9.0.1"]
     assert (told["nxdomain"]["outcome"], told["nxdomain"]["rcode"]) == ("no such name", "NXDOMAIN")
     assert (told["servfail"]["outcome"], told["servfail"]["rcode"], told["servfail"]["eai"]) == (

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import FactBroken
+from ..errors import FactBroken, Refused
 from ..facts import Evidence, FactRef
 from ..parse.dns import Ask, BadMessage, DnsLog, Message, compose, parse_message, unfit
 from ..parse.resolv_conf import MAX_TIMEOUT, ResolvConf
+from ..render import printable
 from .names import Query
 from .resolution import Reply, Status
 
@@ -163,9 +164,12 @@ class LiveAnswers:
         self.log: list[str] = []
 
     def ask(self, server: str, query: Query, transport: str | None = None) -> Reply:
-        """Ask one server one question and wait as long as resolv.conf says."""
+        """Ask one server one question and wait as long as resolv.conf says. Raises Refused for what cannot be asked."""
         flags = self._resolv.flags
-        wire = compose(query.name, query.type, self._ident(), edns="edns0" in flags, trust_ad="trust-ad" in flags)
+        try:
+            wire = compose(query.name, query.type, self._ident(), edns="edns0" in flags, trust_ad="trust-ad" in flags)
+        except ValueError as cannot:
+            raise Refused(printable(cannot)) from None
         first = self._once(server, query, wire, transport or ("tcp" if "use-vc" in flags else "udp"))
         if transport or first.transport == "tcp" or not (first.message and first.message.truncated):
             return first
