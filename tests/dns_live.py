@@ -16,8 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from k8snet_nb.agent.dns_exchange import answer as agent_answer
 from k8snet_nb.agent.dns_exchange import exchange
-from k8snet_nb.explain.dns_answers import LiveAnswers
+from k8snet_nb.explain.dns_answers import LiveAnswers, send_through
 from k8snet_nb.explain.resolution import resolve
 from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.dns import compose
@@ -94,7 +95,12 @@ def dnsmasq(folder: Path) -> subprocess.Popen[bytes]:
     hosts = ["10.9.0.1 hello.default.svc.test", *(f"10.9.1.{n} many.default.svc.test" for n in range(1, 61))]
     (folder / "hosts").write_text("\n".join(hosts) + "\n")
     command = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", f"--addn-hosts={folder / 'hosts'}"]
-    command += ["--local=/test/", "--server=/fail.test/127.0.2.10", "--bind-interfaces", "--listen-address=127.0.0.1"]
+    command += [
+        "--local=/test/",
+        "--server=/fail.test/127.0.2.10",
+        "--bind-interfaces",
+        "--listen-address=127.0.0.1,::1",
+    ]
     command += ["--user=root", "--conf-file=/dev/null", f"--pid-file={folder / 'pid'}", "--log-facility=/dev/null"]
     command += ["--cname=alias.default.svc.test,hello.default.svc.test"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -106,11 +112,19 @@ def dnsmasq(folder: Path) -> subprocess.Popen[bytes]:
     raise RuntimeError("dnsmasq does not answer")
 
 
-def told(name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0) -> dict[str, Any]:
+def over_json(request: dict[str, Any]) -> dict[str, Any]:
+    """What an agent does: a request and an answer that are JSON on their way."""
+    found: dict[str, Any] = json.loads(json.dumps(agent_answer(json.loads(json.dumps(request)))))
+    return found
+
+
+def told(
+    name: str, servers: str, options: str = "timeout:1 attempts:1", limit: float = 30.0, *, agent: bool = True
+) -> dict[str, Any]:
     """Resolve a name with a resolv.conf and say what came of it."""
     lines = "".join(f"nameserver {server}\n" for server in servers.split())
     resolv = parse_resolv_conf(f"search default.svc.test svc.test test\n{lines}options ndots:5 {options}\n")
-    live = LiveAnswers(exchange, resolv, REF, limit=limit)
+    live = LiveAnswers(send_through(over_json) if agent else exchange, resolv, REF, limit=limit)
     begin = time.monotonic()
     found = resolve(name, resolv, live)
     return {

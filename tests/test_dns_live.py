@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import dns_truth
 import pytest
 from needs import need
 
-from k8snet_nb.agent.dns_exchange import MAX_IGNORED, exchange
+from k8snet_nb.agent.dns_exchange import MAX_IGNORED, answer, exchange
 from k8snet_nb.parse.dns import parse_dns_log
 
 CASES: dict[str, dict[str, Any]] = {
     "found": {"name": "hello", "servers": "127.0.0.1"},
+    "without an agent": {"name": "hello", "servers": "127.0.0.1", "agent": False},
+    "ipv6": {"name": "hello", "servers": "::1"},
+    "ipv6 truncated": {"name": "many", "servers": "::1"},
     "truncated": {"name": "many", "servers": "127.0.0.1"},
     "use-vc": {"name": "hello", "servers": "127.0.0.1", "options": "use-vc"},
     "edns0": {"name": "many", "servers": "127.0.0.1", "options": "edns0"},
@@ -53,6 +57,9 @@ def test_answers_of_a_real_server(told: dict[str, dict[str, Any]]) -> None:
     assert (found["outcome"], found["rcode"], found["addresses"]) == ("found", "NOERROR", ["10.9.0.1"])
     assert found["server"] == "127.0.0.1"
     assert [each[0] for each in found["tries"]] == ["hello.default.svc.test. A", "hello.default.svc.test. AAAA"]
+    assert told["without an agent"]["addresses"] == ["10.9.0.1"]
+    assert told["ipv6"]["addresses"] == ["10.9.0.1"]
+    assert len(told["ipv6 truncated"]["addresses"]) == 60
     assert told["alias"]["addresses"] == ["10.9.0.1"]
     assert (told["nxdomain"]["outcome"], told["nxdomain"]["rcode"]) == ("no such name", "NXDOMAIN")
     assert (told["servfail"]["outcome"], told["servfail"]["rcode"], told["servfail"]["eai"]) == (
@@ -137,3 +144,12 @@ def test_what_was_asked_can_be_recorded(told: dict[str, dict[str, Any]]) -> None
 def test_bad_arguments_send_nothing(server: str, port: int, wire: bytes, transport: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         exchange(server, port, wire, transport, 0.1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"wire": "!"}, {"wire": None}, {"server": "x"}, {"timeout": 0}, {"timeout": 1e9}, {"timeout": "x"}]
+)
+def test_bad_requests_send_nothing(change: dict[str, Any]) -> None:
+    good = {"server": "127.0.0.1", "wire": base64.b64encode(bytes(20)).decode(), "timeout": 0.1}
+    with pytest.raises(ValueError, match=r".+"):
+        answer({**good, **change})

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8snet_nb.errors import FactBroken
-from k8snet_nb.explain.dns_answers import RecordedAnswers, server_timeout
+from k8snet_nb.errors import FactBroken, Refused
+from k8snet_nb.explain.dns_answers import LiveAnswers, RecordedAnswers, server_timeout
 from k8snet_nb.explain.names import PAIR, Libc, Query, search_expansion
 from k8snet_nb.explain.resolution import DnsAnswer, Reply, resolve
 from k8snet_nb.facts import FactRef
@@ -103,6 +103,15 @@ def test_time_limits_of_servers() -> None:
     conf = parse_resolv_conf("nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\noptions timeout:3\n")
     assert [server_timeout(conf, server) for server in conf.nameservers] == [3, 2, 4]
     assert server_timeout(conf, "10.9.9.9") == 3
+
+
+def test_what_cannot_be_asked_is_refused_and_nothing_is_sent() -> None:
+    def send(*_: object) -> None:
+        raise AssertionError
+
+    live = LiveAnswers(send, POD, REF)  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="NOPE"):
+        resolve("hello", POD, live, types=("NOPE",))
 
 
 KINDS = st.sampled_from(

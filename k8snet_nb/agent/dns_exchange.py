@@ -6,14 +6,19 @@ where it came from, its id and its question (RFC 5452 section 9.1).
 
 from __future__ import annotations
 
+import base64
+import binascii
 import socket
 import time
 from typing import Any, NamedTuple
 
-__all__ = ["MAX_IGNORED", "Exchange", "exchange"]
+__all__ = ["MAX_IGNORED", "MAX_SECONDS", "Exchange", "answer", "exchange"]
 
 MAX_IGNORED = 16
 """Of a flood of unfit replies only so many are kept."""
+
+MAX_SECONDS = 30.0
+"""glibc waits no longer for a server either."""
 
 _Ignored = list[tuple[str, int, bytes, str]]
 
@@ -64,6 +69,30 @@ def exchange(server: str, port: int, wire: bytes, transport: str, timeout: float
     except OSError as refused:
         kind, error = "unreachable", refused.strerror or str(refused)
     return Exchange(kind, reply, error, round((time.monotonic() - begin) * 1000, 3), tuple(ignored))
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The same for a request and an answer that travel as JSON, their bytes in base64.
+
+    The request holds server, wire, and port (53), transport (``udp``), timeout (5 seconds, at most MAX_SECONDS) where
+    they differ; the answer the fields of Exchange. Raises ValueError for a request that is none.
+    """
+    try:
+        wire = base64.b64decode(request["wire"], validate=True)
+        server, port = str(request["server"]), int(request.get("port", 53))
+        timeout = float(request.get("timeout", 5))
+    except (KeyError, TypeError, binascii.Error) as bad:
+        raise ValueError(f"no request for a DNS exchange: {bad!r}") from None
+    if not 0 < timeout <= MAX_SECONDS:
+        raise ValueError(f"timeout {timeout:g}: over 0, up to {MAX_SECONDS:g} seconds")
+    found = exchange(server, port, wire, str(request.get("transport", "udp")), timeout)
+    return {
+        "kind": found.kind,
+        "reply": None if found.reply is None else base64.b64encode(found.reply).decode(),
+        "error": found.error,
+        "ms": found.ms,
+        "ignored": [(who, port, base64.b64encode(what).decode(), why) for who, port, what, why in found.ignored],
+    }
 
 
 def _address(server: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

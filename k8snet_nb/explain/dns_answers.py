@@ -8,16 +8,17 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ..errors import FactBroken
+from ..errors import FactBroken, Refused
 from ..facts import Evidence, FactRef
 from ..parse.dns import Ask, BadMessage, DnsLog, Message, compose, parse_message, unfit
-from ..parse.resolv_conf import ResolvConf
+from ..parse.resolv_conf import MAX_TIMEOUT, ResolvConf
+from ..render import printable
 from .names import Query
 from .resolution import Reply, Status
 
-__all__ = ["Exchanged", "LiveAnswers", "RecordedAnswers", "Send", "dig_command", "server_timeout"]
+__all__ = ["Exchanged", "LiveAnswers", "RecordedAnswers", "Send", "dig_command", "send_through", "server_timeout"]
 
 
 class Exchanged(Protocol):
@@ -37,6 +38,29 @@ class Exchanged(Protocol):
 
 Send = Callable[[str, int, bytes, str, float], Exchanged]
 """Sends (server, port, query, ``udp`` or ``tcp``, seconds) from inside the pod's network namespace."""
+
+
+class _Told(NamedTuple):
+    kind: str
+    reply: bytes | None
+    error: str | None
+    ms: float
+    ignored: tuple[tuple[str, int, bytes, str], ...]
+
+
+def send_through(call: Callable[[dict[str, Any]], dict[str, Any]]) -> Send:
+    """A Send over something that carries JSON to ``agent.dns_exchange.answer`` and back, as an agent on a node does."""
+
+    def send(server: str, port: int, wire: bytes, transport: str, timeout: float) -> Exchanged:
+        packed = base64.b64encode(wire).decode()
+        request = {"server": server, "port": port, "wire": packed, "transport": transport, "timeout": timeout}
+        told = call(request)
+        reply = told["reply"]
+        ignored = tuple((str(who), int(at), base64.b64decode(what), str(why)) for who, at, what, why in told["ignored"])
+        unpacked = None if reply is None else base64.b64decode(reply)
+        return _Told(str(told["kind"]), unpacked, told["error"], float(told["ms"]), ignored)
+
+    return send
 
 
 def dig_command(query: Query, server: str, transport: str = "udp") -> str:
@@ -140,9 +164,12 @@ class LiveAnswers:
         self.log: list[str] = []
 
     def ask(self, server: str, query: Query, transport: str | None = None) -> Reply:
-        """Ask one server one question and wait as long as resolv.conf says."""
+        """Ask one server one question and wait as long as resolv.conf says. Raises Refused for what cannot be asked."""
         flags = self._resolv.flags
-        wire = compose(query.name, query.type, self._ident(), edns="edns0" in flags, trust_ad="trust-ad" in flags)
+        try:
+            wire = compose(query.name, query.type, self._ident(), edns="edns0" in flags, trust_ad="trust-ad" in flags)
+        except ValueError as cannot:
+            raise Refused(printable(cannot)) from None
         first = self._once(server, query, wire, transport or ("tcp" if "use-vc" in flags else "udp"))
         if transport or first.transport == "tcp" or not (first.message and first.message.truncated):
             return first
@@ -152,7 +179,7 @@ class LiveAnswers:
         return replace(second, ms=(first.ms or 0) + (second.ms or 0), notes=notes, evidence=evidence)
 
     def _once(self, server: str, query: Query, wire: bytes, transport: str) -> Reply:
-        seconds = min(server_timeout(self._resolv, server), self._end - self._clock())
+        seconds = min(server_timeout(self._resolv, server), MAX_TIMEOUT, self._end - self._clock())
         if seconds <= 0:
             return Reply("silent", transport=transport, why="not sent: the time for this look-up is used up")
         told = self._send(server, self._port, wire, transport, seconds)

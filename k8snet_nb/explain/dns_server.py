@@ -100,7 +100,7 @@ _PLUGINS: dict[str, Callable[[Directive], str]] = {
     "health": _fixed("says over HTTP (port 8080) that it lives"),
     "ready": _fixed("says over HTTP (port 8181) when all plugins are ready"),
     "prometheus": _fixed("offers metrics at {args}"),
-    "loop": _fixed("stops when a question comes back to itself"),
+    "loop": _fixed("stops CoreDNS when its own question comes back to it"),
     "reload": _fixed("reads a changed Corefile again"),
     "loadbalance": _fixed("shuffles the addresses of each answer"),
     "bind": _fixed("listens on {args} only"),
