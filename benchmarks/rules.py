@@ -15,15 +15,20 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from generate_rules import NODE, generated_services, iptables_save, nft_json
+from generate_rules import NODE, generated_services, iptables_save, ipvs_save, nft_json
 
 from k8snet_nb.explain.iptables_path import evaluate
 from k8snet_nb.explain.iptables_services import services
+from k8snet_nb.explain.ipvs_path import evaluate as evaluate_ipvs
+from k8snet_nb.explain.ipvs_path import services as ipvs_services
 from k8snet_nb.explain.nft_path import evaluate as evaluate_nft
 from k8snet_nb.explain.nft_services import services as nft_services
 from k8snet_nb.explain.outcome import NodeView, Packet
+from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import parse_iptables_save
+from k8snet_nb.parse.ipvs import parse_rules
 from k8snet_nb.parse.nft import parse_nft
 
 __all__ = ["Line", "pair", "seconds"]
@@ -118,7 +123,31 @@ def nft() -> list[Line]:
     ]
 
 
-PARTS: list[Callable[[], list[Line]]] = [iptables, nft]
+def ipvs() -> list[Line]:
+    """The ``ipvsadm -Sn`` of the same Services, with the few iptables rules that the recorded node has beside it."""
+    generated = generated_services()
+    text = ipvs_save(generated)
+    node = Path(__file__).parent.parent / "k8snet_nb/data/hello-cluster/nodes/node-three"
+    rules = parse_iptables_save((node / "iptables-save.txt").read_bytes())
+    sets = parse_ipset((node / "ipset.txt").read_bytes())
+    local = frozenset({NODE, *(service.address for service in generated)})
+    view = NodeView("node", local, frozenset({NODE}), frozenset({"10.128.0.9"}), ("10.128.0.0/24",))
+    servers = parse_rules(text)
+    packets = [Packet(4, "tcp", s.address, s.port) for s in generated[3::251]]
+    first = [seconds(lambda packet=packet: evaluate_ipvs(servers, packet, view, rules, sets)) for packet in packets]  # type: ignore[misc]
+    return [
+        Line(
+            f"ipvs: parse {text.count(chr(10)):,} lines / split them",
+            pair(lambda: parse_rules(text), lambda: [line.split() for line in text.splitlines()]),
+            9,
+        ),
+        Line("ipvs: one evaluation, median of first calls", statistics.median(first) * 1000, 5, "ms"),
+        Line("ipvs: inventory of the node / parse", pair(lambda: ipvs_services(servers), lambda: parse_rules(text)), 5),
+        Line("ipvs: memory of the parsed rules / text", held(lambda: parse_rules(text)) / len(text), 12),
+    ]
+
+
+PARTS: list[Callable[[], list[Line]]] = [iptables, nft, ipvs]
 
 if __name__ == "__main__":
     results = [line for part in PARTS for line in part()]

@@ -26,6 +26,7 @@ create SOURCES hash:ip,port,net family inet hashsize 1024 maxelem 65536
 add SOURCES 172.30.0.99,tcp:80,192.0.2.0/24
 add SOURCES 172.30.0.99,tcp:80,192.0.2.128/25 nomatch
 add SOURCES 172.30.0.99,tcp:80,198.51.100.7
+add SOURCES 172.30.0.99,tcp:80,192.0.2.9 nomatch
 create NODEPORTS bitmap:port range 0-65535
 add NODEPORTS 30080
 create NETS hash:net family inet6 hashsize 1024 maxelem 65536
@@ -71,6 +72,7 @@ def test_the_recorded_sets() -> None:
         ("SOURCES", "dst,dst,src", packet("172.30.0.99", 80, src="192.0.2.200"), False),
         ("SOURCES", "dst,dst,src", packet("172.30.0.99", 80, src="198.51.100.7"), True),
         ("SOURCES", "dst,dst,src", packet("172.30.0.99", 81, src="192.0.2.5"), False),
+        ("SOURCES", "dst,dst,src", packet("172.30.0.99", 80, src="192.0.2.9"), False),
         ("NODEPORTS", "dst", packet("172.30.0.13", 30080, "udp"), True),
         ("NETS", "dst", packet("fd00:1::7"), True),
         ("NETS", "dst", packet("10.0.0.1"), False),

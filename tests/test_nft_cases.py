@@ -216,3 +216,29 @@ def test_expressions_that_are_not_understood_are_reported_never_assumed() -> Non
         ]
     )
     assert ask(known_not, "tcp", "10.9.9.9", 80).unknown == ()  # another port: it does not matter here
+
+
+def listing(family: str, *chains: tuple[str, int, list[object]]) -> Ruleset:
+    """One table of base chains of type nat at prerouting: name, priority, the expressions of its one rule."""
+    base = {"family": family, "table": "t"}
+    entries: list[object] = [{"metainfo": {"version": "1", "json_schema_version": 1}}]
+    entries += [{"table": {"family": family, "name": "t", "handle": 1}}]
+    hook = {"type": "nat", "hook": "prerouting", "policy": "accept"}
+    entries += [{"chain": {**base, "name": name, "prio": prio, **hook}} for name, prio, _ in chains]
+    entries += [{"rule": {**base, "chain": name, "handle": 1, "expr": expr}} for name, _, expr in chains]
+    return parse_nft(json.dumps({"nftables": entries}))
+
+
+def test_a_destination_is_rewritten_once() -> None:
+    chains = [
+        (name, prio, [{"dnat": {"addr": f"10.0.0.{-prio}", "port": 80}}]) for name, prio in (("a", -90), ("b", -99))
+    ]
+    outcome = ask(listing("ip", *chains), "tcp", "10.9.9.9", 80)  # type: ignore[arg-type]
+    assert [choice.address for choice in outcome.choices] == ["10.0.0.99"]
+
+
+def test_a_match_on_the_other_family_never_matches() -> None:
+    other = {"match": {"op": "!=", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "10.9.9.9"}}
+    rules = listing("inet", ("a", -100, [other, {"drop": None}]))
+    assert ask(rules, "tcp", "2001:db8::1", 80).action == "none"
+    assert ask(rules, "tcp", "10.9.9.8", 80).action == "drop"

@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 import k8snet_nb.errors
-from k8snet_nb.explain.proxy_mode import KubeProxyTable, Mode, VirtualServers, proxy_mode
+from k8snet_nb.explain.proxy_mode import (
+    KubeProxyTable,
+    Mode,
+    VirtualServers,
+    kube_proxy_tables,
+    proxy_mode,
+    virtual_servers,
+)
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
+from k8snet_nb.parse.ipvs import parse_rules
+from k8snet_nb.parse.nft import parse_nft
 
 NODES = Path(k8snet_nb.errors.__file__).parent / "data" / "hello-cluster" / "nodes"
 KUBE_PROXY = ["systemd", "/usr/local/bin/kube-proxy --config /etc/kubernetes/proxy.yaml"]
 NONE: list[KubeProxyTable] = []
-NFT = [KubeProxyTable("ip", 13, 9)]
 
 
 def saves(node: str) -> list[Ruleset]:
@@ -23,24 +31,33 @@ def saves(node: str) -> list[Ruleset]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("node", "nft", "ipvs", "mode"),
-    [
-        ("node-one", NONE, VirtualServers(0), "iptables"),
-        ("node-two", [*NFT, KubeProxyTable("ip6", 0, 10)], VirtualServers(0), "nftables"),
-        ("node-three", NONE, VirtualServers(15, ("-A -t 10.32.0.1:443 -s rr",)), "ipvs"),
-    ],
-)
+def nft(node: str) -> list[KubeProxyTable]:
+    return kube_proxy_tables(parse_nft((NODES / node / "nft.json").read_bytes()))
+
+
+def ipvs(node: str) -> VirtualServers:
+    path = NODES / node / "ipvs-save.txt"
+    return virtual_servers(parse_rules(path.read_bytes()) if path.exists() else ())
+
+
+@pytest.mark.parametrize(("node", "mode"), [("node-one", "iptables"), ("node-two", "nftables"), ("node-three", "ipvs")])
 @pytest.mark.parametrize("own", [None, "iptables", "nftables", "ipvs"])
-def test_recorded_nodes(
-    node: str, nft: list[KubeProxyTable], ipvs: VirtualServers, mode: Mode, own: str | None
-) -> None:
+def test_recorded_nodes(node: str, mode: Mode, own: str | None) -> None:
     """Whatever kube-proxy says of itself, and although node-two and node-three hold KUBE- chains in iptables too."""
-    answer = proxy_mode(node, iptables=saves(node), nft=nft, ipvs=ipvs, own_word=own, processes=KUBE_PROXY)
+    answer = proxy_mode(node, iptables=saves(node), nft=nft(node), ipvs=ipvs(node), own_word=own, processes=KUBE_PROXY)
     assert (answer.mode, answer.found, answer.leftovers, answer.running) == (mode, (mode,), (), True)
     assert answer.evidence
     assert all(evidence.ref.node == node for evidence in answer.evidence)
     assert (f"in {own} mode" in answer.why) == (own not in (None, mode))
+
+
+def test_what_the_tables_say() -> None:
+    assert nft("node-one") == nft("node-three") == []
+    four, six = nft("node-two")
+    assert (four.family, four.entries, four.handle, four.priority, four.iptables_handle) == ("ip", 18, 9, -100, None)
+    assert "priority dstnat" in four.lines[0] or "priority -100" in four.lines[0]
+    assert (six.family, six.entries) == ("ip6", 0)
+    assert (ipvs("node-three").count, ipvs("node-three").lines[0]) == (18, "-A -t 172.30.0.13:30080 -s rr")
 
 
 def test_a_dead_kube_proxy_leaves_its_mode() -> None:

@@ -5,24 +5,37 @@ itself (it may be dead, or just restarted in another mode), though both are told
 
 Who wins when two modes know the same Service follows from the hooks (uapi/linux/netfilter_ipv4.h, ip_vs_core.c). The
 nat chains of iptables and those of kube-proxy's nftables mode translate at PREROUTING and OUTPUT, priority -100; IPVS
-takes a packet at LOCAL_IN, or at LOCAL_OUT with priority -99: it only gets what nobody translated before. Between two chains of the
-same hook and priority, the kernel asks the one that was registered last (nf_hook_entries_grow), and the first that
-translates settles it.
+takes a packet at LOCAL_IN, or at LOCAL_OUT with priority -99: it only gets what nobody translated before. Between two
+chains of the same hook and priority, the kernel asks the one that was registered last (nf_hook_entries_grow), and the
+first that translates settles it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from ..facts import FACTS, Evidence, FactRef
+from ..parse import nft as nft_rules
 from ..parse.iptables import Ruleset
+from ..parse.ipvs import VirtualServer
+from ..parse.nft_text import chain_text, element_text
 
-__all__ = ["KubeProxyTable", "Mode", "ProxyMode", "VirtualServers", "proxy_mode"]
+__all__ = [
+    "KubeProxyTable",
+    "Mode",
+    "ProxyMode",
+    "VirtualServers",
+    "kube_proxy_tables",
+    "proxy_mode",
+    "virtual_servers",
+]
 
 Mode = Literal["iptables", "nftables", "ipvs"]
 
+_SERVICE_MAPS = ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports")
 _AGENTS = ("cilium-agent", "kube-router", "antrea-agent", "ovnkube", "calico-node")
 
 
@@ -66,6 +79,36 @@ class ProxyMode:
     own_word: str | None
     running: bool | None
     unseen: tuple[str, ...] = ()
+
+
+def kube_proxy_tables(rules: nft_rules.Ruleset) -> list[KubeProxyTable]:
+    """kube-proxy's own tables in a parsed ``nft -j list ruleset``; what iptables-nft put there is none of them."""
+    found = []
+    for family in ("ip", "ip6"):
+        table = rules.table(family, "kube-proxy")
+        if table is None:
+            continue
+        maps = [one for name, one in table.sets.items() if name in _SERVICE_MAPS]
+        hook = table.chains.get("nat-prerouting")
+        other = rules.table(family, "nat")
+        translates = other is not None and any(c.hook == "prerouting" and c.rules for c in other.chains.values())
+        lines = [f"{one.name}: {element_text(one, element)}" for one in maps for element in islice(one.elements(), 2)]
+        found.append(
+            KubeProxyTable(
+                family,
+                sum(len(one.exact) + len(one.ranged) for one in maps),
+                table.raw.get("handle"),
+                hook.prio if hook else -100,
+                other.raw.get("handle") if other and translates else None,
+                tuple([chain_text(hook)] if hook else []) + tuple(lines[:3]),
+            )
+        )
+    return found
+
+
+def virtual_servers(servers: Sequence[VirtualServer]) -> VirtualServers:
+    """IPVS from a parsed ``ipvsadm -Sn``."""
+    return VirtualServers(len(servers), tuple(server.text for server in servers[:3]))
 
 
 def proxy_mode(

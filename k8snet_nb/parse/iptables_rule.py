@@ -27,8 +27,8 @@ _FLAGS = frozenset(
 _VALUES = {"--match-set": 2, "--tcp-flags": 2, "--add-set": 2, "--del-set": 2, "--map-set": 2} | dict.fromkeys(
     """-A -j -g -m -s -d -p -i -o --comment --log-prefix --nflog-prefix --string --hex-string --dport --sport --dports
     --sports --ports --mark --ctstate --ctstatus --ctdir --ctproto --ctorigdst --ctorigsrc --ctorigdstport --state
-    --mode --probability --every --packet --name --seconds --hitcount --mask --dst-type --src-type --to-destination --to-source
-    --to-ports --set-xmark --set-mark --reject-with --nfacct-name --src-range --dst-range""".split(),
+    --mode --probability --every --packet --name --seconds --hitcount --mask --dst-type --src-type --to-destination
+    --to-source --to-ports --set-xmark --set-mark --reject-with --nfacct-name --src-range --dst-range""".split(),
     1,
 )
 """How many words follow an option, whatever they look like. Of other options: the words up to the next option."""

@@ -26,6 +26,8 @@ from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
 from k8snet_nb.parse.ipvs import parse_rules
 from k8snet_nb.parse.ipvs_listing import parse_connections, parse_stats, parse_table
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[2]
 RECORDED = CHECKOUT / "k8snet_nb/data/hello-cluster/nodes/node-three"
 MODULES = (

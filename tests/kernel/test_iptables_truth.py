@@ -18,7 +18,9 @@ from lab import Answer, Lab, require
 import k8snet_nb.errors
 from k8snet_nb.explain.iptables_path import evaluate
 from k8snet_nb.explain.outcome import Client, NodeView, Outcome, Packet
+from k8snet_nb.explain.proxy_mode import kube_proxy_tables, proxy_mode
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
+from k8snet_nb.parse.nft import parse_nft
 
 SAVE = Path(k8snet_nb.errors.__file__).parent / "data" / "hello-cluster" / "nodes" / "node-one" / "iptables-save.txt"
 NODE, CLIENT = "172.30.0.11", "172.30.0.200"
@@ -255,3 +257,78 @@ def test_a_drop_by_chance_is_told_with_its_share(other_rules: Cluster) -> None:
     assert outcome.unknown == (
         "1/2 of the packets are dropped or rejected by a rule that works by chance or by endpoint",
     )
+
+
+@pytest.mark.parametrize("first", ["iptables", "nftables"])
+def test_of_two_modes_the_last_one_registered_wins(first: str) -> None:
+    """What proxy_mode() says of iptables and nftables rules for the same Service, as this kernel does it."""
+    require("nft", "iptables-nft-restore", "bridge")
+    with Lab("ipt-order") as lab:
+        node, pod, other = lab.namespace("node", forward=True), lab.namespace("pod"), lab.namespace("other")
+        lab.bridge(node, "cni0", "10.244.18.1/24")
+        lab.plug(pod, "eth0", "10.244.18.3/24", node, "cni0", gateway="10.244.18.1")
+        lab.plug(other, "eth0", "10.244.18.4/24", node, "cni0", gateway="10.244.18.1")
+        lab.serve(other, [("tcp", "10.244.18.4", 1), ("tcp", "10.244.18.4", 2)])
+        iptables = ["*nat", ":KUBE-SVC-A - [0:0]", "-A PREROUTING -d 10.32.0.5/32 -p tcp -j KUBE-SVC-A"]
+        iptables += ["-A KUBE-SVC-A -p tcp -j DNAT --to-destination 10.244.18.4:1", "COMMIT", ""]
+        table = """table ip kube-proxy {
+            map service-ips {
+                type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.32.0.5 . tcp . 80 : goto s }
+            }
+            chain s { meta l4proto tcp dnat to 10.244.18.4:2; }
+            chain nat-prerouting {
+                type nat hook prerouting priority -100; ip daddr . meta l4proto . th dport vmap @service-ips;
+            }
+        }
+        """
+        loads = {
+            "iptables": lambda: lab.run(node, ["iptables-nft-restore"], text="\n".join(iptables)),
+            "nftables": lambda: lab.run(node, ["nft", "-f", "-"], text=table),
+        }
+        for mode in sorted(loads, key=lambda mode: mode != first):
+            loads[mode]()
+        rules = parse_iptables_save(lab.run(node, ["iptables-nft-save"]))
+        tables = kube_proxy_tables(parse_nft(lab.run(node, ["nft", "-j", "list", "ruleset"])))
+        answer = proxy_mode("node", iptables=[rules], nft=tables)
+        (seen,) = lab.connect(pod, "10.32.0.5", 80)
+        assert answer.mode == {1: "iptables", 2: "nftables"}[seen.port]
+        assert answer.mode != first
+
+
+def test_ipv6_ladder_and_hairpin() -> None:
+    """The same form over IPv6, UDP and TCP."""
+    require("ip6tables-nft-restore", "ip6tables-nft-save", "bridge")
+    with Lab("ipt-six") as lab:
+        node = lab.namespace("node", forward=True)
+        lab.bridge(node, "cni0", "fd00:18::1/64")
+        pods = ["fd00:18::3", "fd00:18::4", "fd00:18::5"]
+        spaces = {address: lab.namespace(f"pod{address[-1]}") for address in pods}
+        for address, space in spaces.items():
+            lab.plug(space, "eth0", f"{address}/64", node, "cni0", gateway="fd00:18::1")
+            lab.serve(space, [("tcp", address, 8080), ("udp", address, 8080)])
+        text = "*nat\n:KUBE-SVC-A - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n"
+        text += "".join(f":KUBE-SEP-{i} - [0:0]\n" for i in range(3))
+        for protocol in ("tcp", "udp"):
+            text += f"-A PREROUTING -d fd00:32::5/128 -p {protocol} -m {protocol} --dport 80 -j KUBE-SVC-A\n"
+        for i, address in enumerate(pods):
+            chance = f"-m statistic --mode random --probability {1 / (3 - i):.11f} " if i < 2 else ""
+            text += f"-A KUBE-SVC-A {chance}-j KUBE-SEP-{i}\n-A KUBE-SEP-{i} -s {address}/128 -j KUBE-MARK-MASQ\n"
+            text += "".join(
+                f"-A KUBE-SEP-{i} -p {p} -j DNAT --to-destination [{address}]:8080\n" for p in ("tcp", "udp")
+            )
+        text += "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000\n"
+        text += "-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE\nCOMMIT\n"
+        lab.run(node, ["ip6tables-nft-restore"], text=text)
+        rules = parse_iptables_save(lab.run(node, ["ip6tables-nft-save"]))
+        view = NodeView(
+            "node", frozenset({"fd00:18::1"}), pod_addresses=frozenset(pods), pod_networks=("fd00:18::/64",)
+        )
+        for protocol in ("tcp", "udp"):
+            outcome = evaluate(rules, Packet(6, protocol, "fd00:32::5", 80, pods[0], "pod"), view)
+            assert not outcome.unknown
+            answers = lab.connect(spaces[pods[0]], "fd00:32::5", 80, protocol=protocol, count=90)
+            expected = {c.address: float(c.probability or 0) for c in outcome.choices}
+            shares_agree(expected, Counter(answer.server for answer in answers), 90)
+            masquerade = {c.address: c.masquerade for c in outcome.choices}
+            assert masquerade == {pods[0]: True, pods[1]: False, pods[2]: False}
+            assert all((answer.peer != pods[0]) == masquerade[answer.server] for answer in answers)
