@@ -13,12 +13,16 @@ __all__ = ["API_RESOURCES", "FACTS", "Evidence", "Fact", "FactRef"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One entry of the catalogue: file name, the command to show, and whether a node, a pod or both have it."""
+    """One entry of the catalogue: file name, the command to show, and whether a node, a pod or both have it.
+
+    ``recorded`` False: for asking a kernel only. A recording holds the same as text, which a person can read.
+    """
 
     file: str
     command: str
     node: bool = True
     pod: bool = False
+    recorded: bool = True
 
 
 FACTS: dict[str, Fact] = {
@@ -45,6 +49,7 @@ FACTS: dict[str, Fact] = {
         Fact("ipvs-stats.txt", "ipvsadm -Ln --stats --exact"),
         Fact("ipvs-connections.txt", "ipvsadm -Lnc"),
         Fact("conntrack.txt", "conntrack -L -o extended,id", pod=True),
+        Fact("conntrack.netlink", "conntrack -L -o extended,id", pod=True, recorded=False),
         Fact("conntrack6.txt", "conntrack -L -f ipv6 -o extended,id", pod=True),
         Fact("conntrack-stats.txt", "conntrack -S"),
         Fact("conntrack-events.txt", "conntrack -E -o timestamp,id"),

@@ -75,7 +75,7 @@ def html_table(
 
 def evidence_text(items: Iterable[Evidence]) -> str:
     """Evidence as text: where, the command, the deciding lines, what they say."""
-    return "\n".join(printable(item, keep="\n") for item in items)
+    return "\n".join(printable(item, keep="\n\t") for item in items)
 
 
 def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -> str:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -17,6 +18,7 @@ from needs import need
 from k8snet_nb.agent import conntrack as agent
 from k8snet_nb.errors import FactBroken
 from k8snet_nb.parse.conntrack import parse_conntrack
+from k8snet_nb.parse.conntrack_counters import parse_count_series
 from k8snet_nb.parse.conntrack_events import decode_events
 from k8snet_nb.parse.conntrack_netlink import decode
 
@@ -144,14 +146,16 @@ def test_the_kernel_filters(wanted: agent.DumpFilter, count: int) -> None:
 
 @kernel
 def test_counters_and_count() -> None:
-    def task() -> tuple[bytes, bytes, tuple[int, int | None]]:
+    def task() -> tuple[bytes, bytes, bytes]:
         made()
-        return agent.stats_text(), tool("-S"), agent.stats()
+        return agent.stats_text(), tool("-S"), agent.sample()
 
-    ours, theirs, (count, maximum) = in_namespace(task)
+    ours, theirs, sampled = in_namespace(task)
     assert ours == theirs
-    assert count == len(ENTRIES)
-    assert maximum is None or maximum > 0
+    series = parse_count_series(sampled)
+    assert series.counts.tolist() == [len(ENTRIES)]
+    assert series.maxima[0] > 0
+    assert abs(series.times[0] - time.time()) < 60
 
 
 @kernel

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..cgroups import ProcessRecord
-from . import files, routes, tools
+from . import conntrack, files, routes, tools
 from . import processes as proc
 from .kernel import Missing, enter, open_netns
 from .links import links, name_table, raw_links
@@ -35,13 +35,17 @@ def lines_of_json(entries: Iterable[Any]) -> bytes:
 
 
 class Target:
-    """Whose network namespace: a process's, a name's, or a pod's by uid and hash; ``inode``: the expected one."""
+    """Whose network namespace: a process's, a name's, or a pod's by uid and hash; ``inode``: the expected one.
+
+    ``filter``: which entries of ``conntrack.netlink`` are wanted (see :class:`.conntrack.DumpFilter`).
+    """
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.key = said.get("key")
         self.pid, self.path, self.inode = said.get("pid"), said.get("path"), said.get("inode")
         self.pod = [str(name) for name in said.get("pod") or ()]
         self.facts = [str(name) for name in said.get("facts") or ()]
+        self.filter = said.get("filter") or None
 
     @property
     def of_node(self) -> bool:
@@ -109,17 +113,19 @@ _TOOLS: dict[str, Callable[[], tools.Told]] = {
     "ip6tables-legacy-save.txt": partial(tools.iptables, "6", True),
     "nft.json": tools.nft,
     "ipset.txt": tools.ipset,
-    "ipvs-save.txt": partial(tools.ipvs, "-Sn"),
-    "ipvs.txt": partial(tools.ipvs, "-Ln"),
-    "ipvs-stats.txt": partial(tools.ipvs, "-Ln", "--stats", "--exact"),
-    "ipvs-connections.txt": partial(tools.ipvs, "-Lnc"),
+    "ipvs-save.txt": partial(tools.ipvs, "ipvs-save.txt", "-Sn"),
+    "ipvs.txt": partial(tools.ipvs, "ipvs.txt", "-Ln"),
+    "ipvs-stats.txt": partial(tools.ipvs, "ipvs-stats.txt", "-Ln", "--stats", "--exact"),
+    "ipvs-connections.txt": partial(tools.ipvs, "ipvs-connections.txt", "-Lnc"),
     "conntrack.txt": partial(tools.conntrack, "-L", "-o", "extended,id"),
     "conntrack6.txt": partial(tools.conntrack, "-L", "-f", "ipv6", "-o", "extended,id"),
     "conntrack-stats.txt": partial(tools.conntrack, "-S"),
+    "conntrack-count.csv": lambda: (conntrack.sample(), "/proc/sys"),
 }
 _SHARED = ("addr.json", "route.json", "route6.json", "rule.json", "neigh.json", "nsid.json", "sockets.txt")
-NODE_FACTS = (*_SHARED, "fdb.json", "lsns.json", "processes.json", "sysctl.txt", "kernel-log.txt", *_TOOLS)
-POD_FACTS = (*_SHARED, "conntrack.txt", "conntrack6.txt", "pod.json", "resolv.conf")
+_TABLE = "conntrack.netlink"
+NODE_FACTS = (*_SHARED, "fdb.json", "lsns.json", "processes.json", "sysctl.txt", "kernel-log.txt", *_TOOLS, _TABLE)
+POD_FACTS = (*_SHARED, "conntrack.txt", "conntrack6.txt", _TABLE, "pod.json", "resolv.conf")
 """What a pod can be asked for; all of it is passive: nothing is sent on a network."""
 
 
@@ -209,6 +215,8 @@ class Collector:
         return place
 
     def _read(self, fact: str, target: Target, place: proc.PodPlace | None, space: Namespace, bound: Bound) -> Value:
+        if fact == _TABLE:
+            return conntrack.table(target.filter), _KERNEL, None
         if target.of_node:
             return self._node(fact, space, bound)
         if fact == "pod.json":

@@ -13,20 +13,24 @@ import platform
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["DumpFilter", "Events", "Unavailable", "dump", "stats", "stats_text", "unavailable"]
+from .kernel import Missing
+
+__all__ = ["DumpFilter", "Events", "Unavailable", "dump", "sample", "stats_text", "table", "unavailable"]
 
 _NETFILTER = 12
 _CTNETLINK = 1 << 8
-_GET, _GET_STATS_CPU, _GET_STATS = 1, 4, 5
+_GET, _GET_STATS_CPU = 1, 4
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
 _PIECE = 8 << 20
 _LARGEST = 1 << 16  # the kernel fills at most 32 KiB at a time, if the first read offers room for it
-_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
+_COUNT, _MAXIMUM = "/proc/sys/net/netfilter/nf_conntrack_count", "/proc/sys/net/netfilter/nf_conntrack_max"
 _CPU_COUNTERS = (
     (2, "found"),
     (4, "invalid"),
@@ -42,7 +46,7 @@ _CPU_COUNTERS = (
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "icmpv6": 58, "sctp": 132, "udplite": 136}
 
 
-class Unavailable(Exception):
+class Unavailable(Missing):
     """Connection tracking cannot be read here; the message says why and what would help."""
 
 
@@ -173,8 +177,8 @@ def _grow(sock: socket.socket, size: int = 16 << 20) -> None:
 
 def _refused(number: int) -> Unavailable:
     if number in (errno.EPERM, errno.EACCES):
-        return Unavailable("not permitted: reading conntrack needs CAP_NET_ADMIN in this network namespace")
-    return Unavailable("the kernel refuses to tell its conntrack table: " + os.strerror(number))
+        return Unavailable("not permitted: reading conntrack needs CAP_NET_ADMIN in this network namespace", "denied")
+    return Unavailable("the kernel refuses to tell its conntrack table: " + os.strerror(number), "failed")
 
 
 def _request(sock: socket.socket, message: int, family: int = 0, attributes: bytes = b"", flags: int = _DUMP) -> None:
@@ -188,7 +192,7 @@ def _request(sock: socket.socket, message: int, family: int = 0, attributes: byt
 def _ended(view: memoryview, begin: int, end: int) -> bool:
     """Whether the messages received last hold the end of the dump. Raises Unavailable on an error message."""
     if end - begin < 16:
-        raise Unavailable("the kernel's answer is cut")
+        raise Unavailable("the kernel's answer is cut", "failed")
     kind = struct.unpack_from("=H", view, begin + 4)[0]
     if kind == _ERROR:
         number = -struct.unpack_from("=i", view, begin + 16)[0]
@@ -216,10 +220,10 @@ def _answers(sock: socket.socket, piece: int) -> Iterator[bytearray]:
                 got, _, flags, _ = sock.recvmsg_into([view[at:]])
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
-                    raise Unavailable("the kernel dropped part of the answer: no buffer space") from error
+                    raise Unavailable("the kernel dropped part of the answer: no buffer space", "failed") from error
                 raise _refused(error.errno or 0) from error
             if flags & socket.MSG_TRUNC:
-                raise Unavailable("the kernel's answer does not fit: cut after " + str(got) + " bytes")
+                raise Unavailable("the kernel's answer does not fit: cut after " + str(got) + " bytes", "failed")
             done = _ended(view, at, at + got)
             at += got
         view.release()
@@ -281,19 +285,28 @@ def stats_text() -> bytes:
     return "".join(lines).encode()
 
 
-def stats() -> tuple[int, int | None]:
-    """Entries in this namespace's table, and the maximum where the kernel tells it (since 4.20)."""
-    sock = _open()
+def table(said: dict[str, Any] | None = None) -> bytes:
+    """The whole answer of :func:`dump` for a filter as a request spells it: names and values of DumpFilter.
+
+    Raises Missing for a filter that is none.
+    """
     try:
-        _request(sock, _GET_STATS, flags=0)
-        data = sock.recv(_LARGEST)
-    finally:
-        sock.close()
-    _ended(memoryview(data), 0, len(data))
-    for body in _bodies(data):
-        values = dict(_values(body))
-        return values.get(1, 0), values.get(2)
-    raise Unavailable("the kernel does not tell how many connections it tracks")
+        wanted = DumpFilter(**said) if said else None
+        return b"".join(dump(wanted))
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
+        raise Missing("a filter that is none: %s" % error, "failed") from None
+
+
+def sample() -> bytes:
+    """Count and maximum of this namespace now: a heading, and a line of seconds since 1970 and the two."""
+    numbers = []
+    for path in (_COUNT, _MAXIMUM):
+        try:
+            with open(path) as file:
+                numbers.append(file.read().strip())
+        except OSError as error:
+            raise Missing("nf_conntrack is not loaded: no %s (%s)" % (path, error.strerror)) from None
+    return ("unix_time,nf_conntrack_count,nf_conntrack_max\n%.1f,%s\n" % (time.time(), ",".join(numbers))).encode()
 
 
 class Events:

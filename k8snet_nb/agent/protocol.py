@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LIMIT", "BadFrame", "pack", "read_frame", "unpack"]
+__all__ = ["LIMIT", "BadFrame", "frame_size", "pack", "read_frame", "unpack"]
 
 LIMIT = 256 * 1024 * 1024
 """Bytes that one frame may unpack to, unless the reader says another number."""
@@ -34,6 +34,14 @@ def pack(header: dict[str, Any], payload: bytes = b"", limit: int = LIMIT) -> by
     squeezer = zlib.compressobj(1)
     body = squeezer.compress(line) + squeezer.compress(payload) + squeezer.flush()
     return _HEAD.pack(_MAGIC, len(body)) + body
+
+
+def frame_size(data: bytes | bytearray) -> int | None:
+    """How many bytes the frame that begins here has; None as long as it is not all there."""
+    if len(data) < _HEAD.size:
+        return None
+    size = _HEAD.size + int(_HEAD.unpack_from(data)[1])
+    return size if len(data) >= size else None
 
 
 def unpack(body: bytes, limit: int = LIMIT) -> tuple[dict[str, Any], bytes]:

@@ -10,6 +10,8 @@ Requests are headers with an ``id`` (any JSON value, given back) and an ``op``:
 - ``facts``: ``targets``, a list of ``{"key", "facts"}`` for the node, with ``pid``, ``path`` or ``pod`` (a list of
   uid and config hash) and optionally ``inode`` for a namespace. The answer lists key, fact and size in the payload,
   or why not;
+- ``watch``: conntrack events in the namespace of ``target``, in many frames with ``more``; see :mod:`.watch`. The last
+  frame, without it, says why it ended;
 - ``run``: ``argv`` in the namespace of ``target``; the payload is the output, then the errors;
 - ``cancel``: ``target`` is the id of the request to end; ``stop``: the agent ends.
 
@@ -23,12 +25,14 @@ import selectors
 import signal
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node
 from .command import find_tool, run
 from .kernel import Missing, die_with_parent
-from .protocol import LIMIT, BadFrame, pack, read_frame
+from .protocol import LIMIT, BadFrame, frame_size, pack, read_frame
+from .watch import watch
 
 __all__ = ["Server"]
 
@@ -43,10 +47,12 @@ _REQUEST_LIMIT = 16 * 1024 * 1024
 class _Child:
     """One request at work: its process, the pipe that its answer comes through, when it must be done."""
 
-    def __init__(self, key: Any, pid: int, pipe: int, deadline: float) -> None:
-        self.key, self.pid, self.pipe, self.deadline = key, pid, pipe, deadline
+    def __init__(self, key: Any, pid: int, pipe: int, deadline: float, streams: bool) -> None:
+        self.key, self.pid, self.pipe, self.deadline, self.streams = key, pid, pipe, deadline, streams
         self.answer = bytearray()
         self.why = ""
+        self.frames = 0
+        self.killed = False
 
 
 class Server:
@@ -100,7 +106,7 @@ class Server:
             self._send({"id": key, "ok": True})
         elif op == "cancel":
             self._cancel(header.get("target"))
-        elif op not in _WORK:
+        elif op not in _WORK and op != "watch":
             self._send({"id": key, "error": "failed", "why": "no such operation: %r" % (op,)})
         elif len(self._children) >= _MOST_CHILDREN:
             self._send({"id": key, "error": "failed", "why": "busy: %d requests at work" % _MOST_CHILDREN})
@@ -116,19 +122,26 @@ class Server:
         if pid == 0:
             _work(header, seconds, writing, me, self._limit)
         os.close(writing)
-        child = _Child(header.get("id"), pid, reading, time.monotonic() + seconds + _GRACE)
+        deadline = time.monotonic() + seconds + _GRACE
+        child = _Child(header.get("id"), pid, reading, deadline, header["op"] == "watch")
         self._children[reading] = child
         self._waiting.register(reading, selectors.EVENT_READ)
 
     def _hear(self, child: _Child) -> None:
         data = os.read(child.pipe, 1 << 20)
         if data:
+            if child.killed:
+                return  # the rest of a frame whose begin is gone
             child.answer += data
+            while (size := frame_size(child.answer)) is not None:
+                self._write(bytes(child.answer[:size]))
+                del child.answer[:size]
+                child.frames += 1
             return
         self._end(child)
-        if child.answer:
-            self._write(bytes(child.answer))
-        else:
+        if child.streams and not child.why:
+            self._send({"id": child.key, "error": "ended", "why": "its time is over"})
+        elif child.streams or not child.frames:
             why = child.why or "the process that worked on the request died"
             self._send({"id": child.key, "error": "timeout" if child.why else "failed", "why": why})
 
@@ -138,6 +151,7 @@ class Server:
             if child.deadline <= now:
                 child.why = child.why or "no answer within the time limit"
                 child.answer.clear()
+                child.killed = True
                 self._kill(child, signal.SIGKILL)
                 child.deadline = now + 60
 
@@ -181,6 +195,9 @@ def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit:
         die_with_parent(signal.SIGKILL, parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
+            if header["op"] == "watch":
+                _send_all(pipe, header, watch(header, seconds), limit)
+                return
             answer, payload = _WORK[header["op"]](header, seconds)
         except Missing as missing:
             answer, payload = {"error": missing.code, "why": str(missing)}, b""
@@ -188,6 +205,13 @@ def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit:
             place = traceback.extract_tb(error.__traceback__)[-1]
             why = "%s: %s (%s, line %s)" % (type(error).__name__, error, os.path.basename(place.filename), place.lineno)
             answer, payload = {"error": "failed", "why": why}, b""
+        _send_all(pipe, header, iter([(answer, payload)]), limit)
+    finally:
+        os._exit(0)
+
+
+def _send_all(pipe: int, header: dict[str, Any], answers: Iterator[tuple[dict[str, Any], bytes]], limit: int) -> None:
+    for answer, payload in answers:
         answer["id"] = header.get("id")
         try:
             data = pack(answer, payload, limit)
@@ -196,8 +220,6 @@ def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit:
         view = memoryview(data)
         while view:
             view = view[os.write(pipe, view) :]
-    finally:
-        os._exit(0)
 
 
 def _hello(_header: dict[str, Any], _seconds: float) -> tuple[dict[str, Any], bytes]:

@@ -5,10 +5,14 @@ Each is asked only where that loads no module into the kernel; which tool of whi
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import site
 from functools import lru_cache
 
+from . import ipvs as ipvs_netlink
 from .command import find_tool, run
+from .conntrack import stats_text
 from .kernel import Missing, loadable_by_asking
 
 __all__ = ["conntrack", "ipset", "iptables", "ipvs", "nft", "version"]
@@ -106,19 +110,36 @@ def ipset() -> Told:
     return _tool(["ipset", "save"])
 
 
-def ipvs(*options: str) -> Told:
-    """``ipvsadm`` with some options, only where /proc/net/ip_vs shows that IPVS is there."""
+def ipvs(fact: str, *options: str) -> Told:
+    """``ipvsadm`` with some options, else the kernel by netlink; asked only where /proc/net/ip_vs is there."""
     if not os.path.exists("/proc/thread-self/net/ip_vs"):
         raise Missing("not loaded: the kernel has no IPVS (no /proc/net/ip_vs)")
-    return _tool(["ipvsadm", *options])
+    if find_tool("ipvsadm") is not None:
+        return _tool(["ipvsadm", *options])
+    try:
+        _find_pyroute2()
+        return ipvs_netlink.FACTS[fact]().encode(), "netlink"
+    except ImportError:
+        raise Missing("the node has neither ipvsadm nor pyroute2") from None
+    except Exception as error:  # noqa: BLE001 - pyroute2 has no one error of its own
+        code = "denied" if getattr(error, "code", getattr(error, "errno", 0)) in (1, 13) else "failed"
+        raise Missing("no ipvsadm, and the kernel by netlink: %s: %s" % (type(error).__name__, error), code) from None
+
+
+def _find_pyroute2() -> None:
+    """The agent starts without the interpreter's packages; this is the one place that wants one of them."""
+    if importlib.util.find_spec("pyroute2") is None:
+        site.main()
 
 
 def conntrack(*options: str) -> Told:
-    """``conntrack`` with some options; for the plain list /proc/net/nf_conntrack where the tool is missing."""
+    """``conntrack`` with some options; where the tool is missing the kernel itself, for its counters and its list."""
     if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_max"):
         raise Missing("not loaded: the kernel tracks no connections (no nf_conntrack)")
     if find_tool("conntrack") is not None and not loadable_by_asking("nf_conntrack_netlink"):
         return _tool(["conntrack", *options])
+    if options == ("-S",):
+        return stats_text(), "netlink"
     if options[:1] != ("-L",) or "-f" in options:
         raise Missing("the node has no conntrack")
     try:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
+from ..explain.flows import top_talkers
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
+from ..explain.usage import ConntrackUsage
 from ..facts import FACTS, Evidence, FactRef
+from ..parse.conntrack_events import ConntrackEvents
+from ..parse.conntrack_table import ConntrackTable
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
+from .events import node_events
+from .flowing import node_flows
 from .inside import host_frame, node_facts, pod_facts
 from .rules import NodeRules, node_view
 from .tables import pods_frame
+from .tracking import conntrack_table, node_usage
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -31,6 +38,11 @@ class Node(Shown):
 
     def __init__(self, cluster: Cluster, value: NodeValue) -> None:
         self._cluster, self.value = cluster, value
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it is a node of."""
+        return self._cluster
 
     @property
     def name(self) -> str:
@@ -59,7 +71,7 @@ class Node(Shown):
     def facts(self) -> pd.DataFrame:
         """One row a fact: fact present command trouble. ``trouble`` says why one is missing or only partial."""
         source = self._cluster.source
-        refs = [FactRef(fact.file, self.name) for fact in FACTS.values() if fact.node]
+        refs = [FactRef(fact.file, self.name) for fact in FACTS.values() if fact.node and fact.recorded]
         rows = [(r.fact, source.has(r), source.command(r), source.trouble(r)) for r in refs]
         return pd.DataFrame(rows, columns=["fact", "present", "command", "trouble"], dtype=object).astype(
             {"present": bool}
@@ -109,6 +121,46 @@ class Node(Shown):
             self.links()  # raises with the reason
         pods = [pod_facts(self._cluster, p) for p in self._cluster.api.pods.values() if p.node == self.name]
         return host_frame(host_interfaces(facts, pods) if facts else ())
+
+    def conntrack(
+        self,
+        *,
+        destination: str | None = None,
+        source: str | None = None,
+        port: int | None = None,
+        protocol: str | None = None,
+        state: str | None = None,
+        reply_source: str | None = None,
+    ) -> ConntrackTable:
+        """Its connection tracking table, or the entries that match, as ``conntrack -L`` with -d, -s, -p ... lists them.
+
+        ``destination`` and ``source`` are those of the original direction: a Service's address, not the pod's, which is
+        ``reply_source``. Each is an address or a network. Raises FactMissing, FactBroken, Refused.
+        """
+        return conntrack_table(
+            self._cluster, self.name, destination=destination, source=source, port=port, protocol=protocol, state=state,
+            reply_source=reply_source,
+        )  # fmt: skip
+
+    def conntrack_usage(self) -> ConntrackUsage:
+        """How full that table is, what it costs and what limits it. Raises FactMissing when no fact tells a count."""
+        return node_usage(self._cluster, self.name)
+
+    def conntrack_events(self, seconds: float = 5.0) -> ConntrackEvents:
+        """What happened to the table: as recorded, or on a live node within the next ``seconds``."""
+        return node_events(self._cluster, self.name, seconds)
+
+    def flows(self, earlier: ConntrackTable | None = None, **filters: Any) -> pd.DataFrame:
+        """The table's entries explained: its columns, and client service backend nat hairpin verdict.
+
+        See :func:`k8snet_nb.explain.flows.explain_flows`. ``filters`` as in :meth:`conntrack`; ``earlier`` is a table
+        read some seconds before. Evidence and notes in ``attrs``.
+        """
+        return node_flows(self._cluster, self.name, earlier, **filters)
+
+    def top_talkers(self, by: str = "client", count: int = 10) -> pd.DataFrame:
+        """The busiest of ``by`` (``client``, ``backend``, ``service``): flows, share of all, packets, bytes."""
+        return top_talkers(self.flows(), by, count)
 
     @cached_property
     def rules(self) -> NodeRules:

@@ -14,11 +14,13 @@ from ..explain.pod_network import NoVethPair, VethPair, veth_of
 from ..explain.sandbox import Sandbox, find_sandbox
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
+from ..parse.conntrack_table import ConntrackTable
 from ..parse.links import Link
 from ..parse.pods import PodValue
 from ..render import Report, Shown
 from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
 from .tables import services_frame
+from .tracking import conntrack_table
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -131,6 +133,28 @@ class Pod(Shown):
         ref = FactRef("route.json", self.node, None if self.host_network else self.key)
         command = self._cluster.source.command(ref)
         return routes_frame(routes, (Evidence(ref, command, tuple(route.line() for route in routes)),))
+
+    def conntrack(
+        self,
+        *,
+        destination: str | None = None,
+        source: str | None = None,
+        port: int | None = None,
+        protocol: str | None = None,
+        state: str | None = None,
+        reply_source: str | None = None,
+    ) -> ConntrackTable:
+        """The table of its own network namespace (on the host network: its node's); filters as in Node.conntrack.
+
+        It is mostly empty: packets are tracked where rules ask for it, and a pod has none of its own.
+        """
+        if self.node is None:
+            raise FactMissing("conntrack.txt", f"pod {self.key}", "it is on no node yet")
+        pod = None if self.host_network else self.key
+        return conntrack_table(
+            self._cluster, self.node, pod, destination=destination, source=source, port=port, protocol=protocol,
+            state=state, reply_source=reply_source,
+        )  # fmt: skip
 
     def veth(self) -> VethPair | NoVethPair:
         """Its interface and the peer on the node, or why there is none; a NoVethPair is false."""

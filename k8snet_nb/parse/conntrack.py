@@ -261,7 +261,7 @@ def _finish(reader: _Reader, fact: str, where: str) -> ConntrackTable:
     if reader.announced is not None and reader.announced != entries:
         reader.problem(None, f"conntrack says {reader.announced} entries, the text has {entries}: it is not whole")
     reader.problems.sort(key=lambda problem: problem.line or 0)
-    return ConntrackTable(columns, tuple(reader.problems))
+    return ConntrackTable(columns, tuple(reader.problems), np.delete(lines, repeats))
 
 
 def _read(raw: bytes, fact: str, where: str) -> _Reader:

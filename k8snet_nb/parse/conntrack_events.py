@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ..errors import FactBroken
+from ..facts import Evidence
+from ..render import Report, Shown
 from .conntrack import columns_of
 from .conntrack_netlink import decode_pieces
 from .conntrack_table import COLUMNS, ConntrackTable, Problem
@@ -17,19 +19,48 @@ from .conntrack_table import COLUMNS, ConntrackTable, Problem
 __all__ = ["ConntrackEvents", "decode_events", "parse_events"]
 
 _LINE = re.compile(r"(?:\[(?P<time>\d{1,12}\.\d{1,9})\]\s*)?\[(?P<event>NEW|UPDATE|DESTROY)\]\s+(?P<entry>.*)")
+_FIRST = 10
+_SHOWN = (
+    "time",
+    "event",
+    "protocol",
+    "state",
+    "orig_src",
+    "orig_sport",
+    "orig_dst",
+    "orig_dport",
+    "reply_src",
+    "flags",
+)
 _DELETE, _NEW_FLAGS = 0x102, 0x600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ConntrackEvents:
+class ConntrackEvents(Shown):
     """Events in the order in which the kernel told them."""
 
     frame: pd.DataFrame
     """time (seconds since 1970, NA where not told), event, then the conntrack columns."""
     problems: tuple[Problem, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def told_by(self, *evidence: Evidence) -> ConntrackEvents:
+        """The same events, and how we know them."""
+        return replace(self, evidence=evidence)
+
+    def report(self) -> Report:
+        """How many of each kind, and the first ones."""
+        kinds = self.frame["event"].value_counts()
+        counts = ", ".join(f"{kinds.get(kind, 0):,} {kind}" for kind in ("NEW", "UPDATE", "DESTROY"))
+        head = self.frame.head(_FIRST)[list(_SHOWN)].astype(object)
+        rows = tuple(tuple(None if pd.isna(cell) else cell for cell in row) for row in head.itertuples(index=False))
+        more = f"; the first {_FIRST} shown" if len(self) > _FIRST else ""
+        headings = tuple(name.upper().replace("_", "-") for name in _SHOWN)
+        problems = tuple(f"note: {problem}" for problem in self.problems)
+        return Report(f"{len(self):,} conntrack events: {counts}{more}", headings, rows, problems, self.evidence)
 
 
 def _frame(times: list[float | None], events: list[str], table: ConntrackTable) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .. import render
+from ..facts import Evidence
 from .columns import Column, Number, Text, duplicated
 
 __all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "told_twice"]
@@ -85,12 +86,19 @@ class ConntrackTable:
     ``orig_zone`` and ``reply_zone`` one for a single direction; NA is the default zone 0. ``start`` is UTC.
     ``protocol`` is the tools' word, ``unknown`` for what they have none: see ``protocol_number``.
 
-    ``problems`` says what was left out or could not be read. Expectations are left out on purpose.
+    ``problems`` says what was left out or could not be read. Expectations are left out on purpose. ``lines`` are the
+    entries' line numbers in the text, from 0; None when they came from netlink.
     """
 
-    def __init__(self, columns: Mapping[str, Column], problems: tuple[Problem, ...] = ()) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        problems: tuple[Problem, ...] = (),
+        lines: npt.NDArray[np.intp] | None = None,
+        evidence: tuple[Evidence, ...] = (),
+    ) -> None:
         self.columns = {name: columns[name] for name in COLUMNS}
-        self.problems = problems
+        self.problems, self.lines, self.evidence = problems, lines, evidence
 
     def __len__(self) -> int:
         return len(self.text("protocol").codes)
@@ -111,7 +119,12 @@ class ConntrackTable:
 
     def take(self, rows: Any) -> ConntrackTable:
         """Some of the entries (indices or a mask), with the same problems."""
-        return ConntrackTable({name: column.take(rows) for name, column in self.columns.items()}, self.problems)
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        return ConntrackTable(columns, self.problems, None if self.lines is None else self.lines[rows], self.evidence)
+
+    def told_by(self, *evidence: Evidence) -> ConntrackTable:
+        """The same entries, and how we know them."""
+        return ConntrackTable(self.columns, self.problems, self.lines, evidence)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -165,12 +178,15 @@ class ConntrackTable:
         parts += [f"note: {render.printable(problem)}" for problem in self.problems[:_FIRST_ROWS]]
         if len(self.problems) > _FIRST_ROWS:
             parts.append(f"note: {len(self.problems) - _FIRST_ROWS} more, see .problems")
+        if self.evidence:
+            parts += ["", "How do we know?", render.evidence_text(self.evidence)]
         return "\n".join(parts)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         table = render.html_table(self._rows(), _SHOWN, missing="-", caption=self._words())
         notes = "".join(f"<li>{render.escape(problem)}</li>" for problem in self.problems[:_FIRST_ROWS])
-        return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else ""))
+        known = render.evidence_html(self.evidence)
+        return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else "") + known)
 
 
 def _in_network(values: Sequence[str], wanted: str) -> list[bool]:

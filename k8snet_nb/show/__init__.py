@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conntrack import conntrack_chart, conntrack_events, conntrack_live
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
@@ -15,6 +16,9 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "conntrack_chart",
+    "conntrack_events",
+    "conntrack_live",
     "exercise",
     "panel",
 ]

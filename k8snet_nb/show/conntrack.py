@@ -11,18 +11,25 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event, RLock, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..cluster.events import CountFeed, EventFeed, FeedEnded
 from ..explain.usage import ConntrackUsage, duration, growth_of
 from ..parse.conntrack_counters import CountSeries
 from ..render import bundle, escape, html_table, text_table
 from .live import live_bundle, pane, status_html, told_error
 
-__all__ = ["EventList", "LiveChart", "UsageChart", "usage_chart", "usage_figure"]
+if TYPE_CHECKING:
+    from ..cluster import Node
+
+__all__ = [
+    "EventList", "LiveChart", "UsageChart", "conntrack_chart", "conntrack_events", "conntrack_live", "usage_chart",
+    "usage_figure",
+]  # fmt: skip
 
 Sample = tuple[float, int, int]
 _MOST_SAMPLES = 3600
@@ -32,6 +39,8 @@ _PALE = "#ffffff"
 
 def usage_figure(series: CountSeries) -> Figure:
     """Count and maximum over time, seconds since the first sample; white background for every theme."""
+    if len(series) == 1:
+        return _bar(int(series.counts[0]), int(series.maxima[0]))
     figure = Figure(figsize=(7, 3), facecolor=_PALE, layout="constrained")
     axes = figure.add_subplot(facecolor=_PALE)
     begin = series.times[0] if len(series) else 0.0
@@ -43,6 +52,19 @@ def usage_figure(series: CountSeries) -> Figure:
     return figure
 
 
+def _bar(count: int, maximum: int) -> Figure:
+    """One moment: the count as a bar, the maximum as the line that it may not pass."""
+    figure = Figure(figsize=(7, 1.4), facecolor=_PALE, layout="constrained")
+    axes = figure.add_subplot(facecolor=_PALE)
+    bars = axes.barh(["nf_conntrack_count"], [count])
+    axes.bar_label(bars, [f"{count:,}"], padding=3)
+    if maximum:
+        axes.axvline(maximum, linestyle="--", color="tab:red", label=f"nf_conntrack_max {maximum:,}")
+        axes.legend(loc="upper center")
+    axes.set(xlabel="entries", xlim=(0, 1.05 * max(count, maximum, 1)))
+    return figure
+
+
 def _description(series: CountSeries) -> str:
     """The chart in one or two sentences: what a reader who does not see it needs."""
     if not len(series):
@@ -50,6 +72,8 @@ def _description(series: CountSeries) -> str:
     first, last, maximum = int(series.counts[0]), int(series.counts[-1]), int(series.maxima[-1])
     seconds = float(series.times[-1] - series.times[0])
     share = f" ({last / maximum:.1%})" if maximum else ""
+    if len(series) == 1:
+        return f"{last:,} entries now; the maximum is {maximum:,}{share}." if maximum else f"{last:,} entries now."
     words = f"{first:,} entries at first, {last:,} after {seconds:.0f} s, {int(series.counts.max()):,} at most;"
     words += f" the maximum is {maximum:,}{share}."
     growth = growth_of(series)
@@ -134,7 +158,7 @@ class _Ticker:
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and not self._stop.is_set()
 
     @property
     def running(self) -> bool:
@@ -143,8 +167,8 @@ class _Ticker:
     def start(self) -> None:
         self._run.set()
         if not self.alive:
-            self._stop.clear()
-            self._thread = Thread(target=self._loop, name="k8snet-live", daemon=True)
+            self._stop = Event()  # a thread that was told to stop keeps its own
+            self._thread = Thread(target=self._loop, args=(self._stop,), name="k8snet-live", daemon=True)
             self._thread.start()
 
     def pause(self) -> None:
@@ -157,18 +181,24 @@ class _Ticker:
             self._thread.join(timeout)
         self._run.clear()
 
-    def _loop(self) -> None:
-        while not self._stop.is_set():
+    def end(self) -> None:
+        """Stop from within: the thread ends after this tick."""
+        self._stop.set()
+        self._run.clear()
+
+    def _loop(self, stop: Event) -> None:
+        while not stop.is_set():
             self._run.wait()
-            if not self._stop.is_set():
+            if not stop.is_set():
                 self._tick()
-                self._stop.wait(self._interval)
+                stop.wait(self._interval)
 
 
 class _Live:
     """Start, pause and stop around a pane that is redrawn in place; ends when its widget is closed."""
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, finish: Callable[[], None] | None = None) -> None:
+        self._finish, self.ended = finish or (lambda: None), ""
         self._lock = RLock()
         self._pane, self._status = widgets.HTML(), widgets.HTML()
         self._ticker = _Ticker(self._safely, interval)
@@ -189,6 +219,7 @@ class _Live:
 
     def start(self) -> None:
         """Sample from now on; goes on after a pause."""
+        self.ended = ""
         self._ticker.start()
         self._say()
 
@@ -200,6 +231,7 @@ class _Live:
     def stop(self) -> None:
         """End the thread. What was sampled stays."""
         self._ticker.stop()
+        self._finish()
         self._say()
 
     def close(self) -> None:
@@ -210,10 +242,11 @@ class _Live:
     def _closed(self, change: Any) -> None:
         if change["new"] is None:  # the panel is gone, in the browser or by close()
             self._ticker.stop(0)
+            self._finish()
 
     def _say(self) -> None:
         state = "running" if self.running else "paused" if self._ticker.alive else "stopped"
-        words = state if self.error is None else f"{state}; the last attempt failed: {self.error}"
+        words = self.ended or (state if self.error is None else f"{state}; the last attempt failed: {self.error}")
         self._status.value = status_html(words)
 
     def _safely(self) -> None:
@@ -221,6 +254,10 @@ class _Live:
         try:
             self._step()
             self.error = None
+        except FeedEnded as end:
+            self._ticker.end()
+            self._finish()
+            self.ended = f"stopped: {told_error(end)}"
         except Exception as error:  # seen by nobody in a thread
             self.error = told_error(error)
         self._say()
@@ -233,11 +270,16 @@ class LiveChart(_Live):
     """Count against maximum, once a second. ``sample`` gives (seconds since 1970, count, maximum)."""
 
     def __init__(
-        self, sample: Callable[[], Sample], interval: float = 1.0, most: int = _MOST_SAMPLES, title: str = "Conntrack"
+        self,
+        sample: Callable[[], Sample],
+        interval: float = 1.0,
+        most: int = _MOST_SAMPLES,
+        title: str = "Conntrack",
+        finish: Callable[[], None] | None = None,
     ) -> None:
         self._sample, self.title = sample, title
         self._samples: deque[Sample] = deque(maxlen=most)
-        super().__init__(interval)
+        super().__init__(interval, finish)
         self._draw()
 
     @property
@@ -279,11 +321,13 @@ class EventList(_Live):
         interval: float = 1.0,
         most: int = 200,
         show: int = 20,
+        title: str = "Conntrack events",
+        finish: Callable[[], None] | None = None,
     ) -> None:
-        self._read, self._headings, self._show = read, tuple(headings), show
+        self._read, self._headings, self._show, self.title = read, tuple(headings), show, title
         self.rows: deque[tuple[Any, ...]] = deque(maxlen=most)
         self.total = self.dropped = 0
-        super().__init__(interval)
+        super().__init__(interval, finish)
         self._draw()
 
     @property
@@ -296,7 +340,7 @@ class EventList(_Live):
         return list(self.rows)[-self._show :]
 
     def _summary(self) -> str:
-        words = f"{self.total:,} events, the last {min(self._show, len(self.rows)):,} shown."
+        words = f"{self.title}: {self.total:,} events, the last {min(self._show, len(self.rows)):,} shown."
         if self.dropped:
             words += f" The kernel dropped events {self.dropped:,} times: they came faster than they were read."
         return words
@@ -317,3 +361,22 @@ class EventList(_Live):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return live_bundle(self.layout, self.text, self._pane.value)
+
+
+def conntrack_chart(node: Node) -> UsageChart:
+    """Count against maximum: the series that there is, else the moment as a bar. Raises FactMissing or FactBroken."""
+    return usage_chart(node.conntrack_usage())
+
+
+def conntrack_live(node: Node, interval: float = 1.0) -> LiveChart:
+    """Count against maximum, once a second: start, pause, stop. On a recording it replays the recorded series."""
+    feed = CountFeed(node.cluster, node.name)
+    whose = f"replay of what was recorded on {node.name}" if feed.replays else f"{node.name}, live"
+    return LiveChart(feed.sample, interval, title=f"Conntrack, {whose}", finish=feed.close)
+
+
+def conntrack_events(node: Node, interval: float = 1.0) -> EventList:
+    """What happens to a node's table: start, pause, stop. On a recording it replays the recorded events."""
+    feed = EventFeed(node.cluster, node.name)
+    whose = f"replay of what was recorded on {node.name}" if feed.replays else f"{node.name}, live"
+    return EventList(feed.read, interval=interval, title=f"Conntrack events, {whose}", finish=feed.close)

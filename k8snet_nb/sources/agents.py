@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from typing import IO, Any, Protocol, Self
 from ..agent.protocol import LIMIT, BadFrame, pack, read_frame
 from ..errors import AgentError
 
-__all__ = ["Agent", "Ran", "Running", "Told", "Transport", "child_command"]
+__all__ = ["Agent", "Ran", "Running", "Told", "Transport", "Watching", "child_command"]
+
+_MOST_WAITING = 256
 
 _BOOT = (
     "import sys,types,runpy;p=types.ModuleType('k8snet_nb');p.__path__=[sys.argv.pop(1)];"
@@ -121,8 +124,17 @@ class _Child:
 
 class _Slot:
     def __init__(self) -> None:
-        self.ready = threading.Event()
+        self.ready, self.begun = threading.Event(), threading.Event()
         self.answer: tuple[dict[str, Any], bytes] | None = None
+        self.more: deque[tuple[dict[str, Any], bytes]] = deque()
+        self.lost = 0
+
+    def add(self, header: dict[str, Any], payload: bytes) -> None:
+        """One of many answers. The oldest go when nobody takes them."""
+        if len(self.more) >= _MOST_WAITING:
+            self.more.popleft()
+            self.lost += 1
+        self.more.append((header, payload))
 
 
 class Running:
@@ -147,6 +159,38 @@ class Running:
             raise AgentError(f"{' '.join(self._argv)}: {header.get('why')}")
         size = int(header["out"])
         return Ran(self._argv, header.get("status"), payload[:size], payload[size:], str(header.get("ended") or ""))
+
+
+class Watching:
+    """Events under way: :meth:`take` what came since, :meth:`close` when no more are wanted."""
+
+    def __init__(self, agent: Agent, key: int, slot: _Slot) -> None:
+        self._agent, self._key, self._slot = agent, key, slot
+
+    def take(self) -> tuple[list[bytes], list[float], int]:
+        """Raw datagrams, when each came (seconds since 1970), and how often some were lost, since the last call.
+
+        Raises AgentError when the agent has ended, or could not listen: its reason is in the message.
+        """
+        answers, lost = self._agent.taken(self._slot)
+        pieces: list[bytes] = []
+        times: list[float] = []
+        for header, payload in answers:
+            stream = io.BytesIO(payload)
+            for moment, size in header["pieces"]:
+                pieces.append(stream.read(size))
+                times.append(moment)
+            lost += header["dropped"]
+        if not answers and self._slot.ready.is_set():
+            header, _ = self._agent.wait(self._key, self._slot, 0)
+            raise AgentError(f"conntrack events of {self._agent.name}: {header.get('why')}")
+        return pieces, times, lost
+
+    def close(self) -> None:
+        """Have the agent stop listening."""
+        self._agent.forget(self._key)
+        with suppress(AgentError):
+            self._agent.send({"op": "cancel", "target": self._key})
 
 
 class Agent:
@@ -225,6 +269,32 @@ class Agent:
         """Run a command of the node in a network namespace to its end or time limit. Raises AgentError."""
         return self.start_run(argv, target, seconds).result()
 
+    def watch(self, target: Mapping[str, Any], seconds: float = 3600.0, patience: float = 30.0) -> Watching:
+        """Listen to conntrack events in a network namespace; returns when the agent does.
+
+        Raises AgentError when it cannot: connection tracking is not loaded, or it is not permitted.
+        """
+        key, slot = self._post({"op": "watch", "target": dict(target)}, seconds)
+        watching = Watching(self, key, slot)
+        if not slot.begun.wait(patience):
+            watching.close()
+            raise AgentError(f"the agent of {self.name} did not listen within {patience:g} seconds")
+        watching.take()  # nothing but the word that it listens, or why not
+        return watching
+
+    def taken(self, slot: _Slot) -> tuple[list[tuple[dict[str, Any], bytes]], int]:
+        """The answers that wait in a slot, and how many of them were lost for want of room."""
+        with self._lock:
+            answers, lost = list(slot.more), slot.lost
+            slot.more.clear()
+            slot.lost = 0
+        return answers, lost
+
+    def forget(self, key: int) -> None:
+        """Take no more answers to a request."""
+        with self._lock:
+            self._slots.pop(key, None)
+
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         key, slot = self._post(request, seconds)
         return self.wait(key, slot, seconds)
@@ -275,9 +345,14 @@ class Agent:
     def _deliver(self, header: dict[str, Any], payload: bytes) -> None:
         with self._lock:
             slot = self._slots.get(header.get("id") or 0)
-        if slot is not None:
+            if slot is not None and header.get("more"):
+                slot.add(header, payload)
+        if slot is None:
+            return
+        if not header.get("more"):
             slot.answer = (header, payload)
             slot.ready.set()
+        slot.begun.set()
 
     def _die(self, why: str) -> None:
         with self._lock:
@@ -290,3 +365,4 @@ class Agent:
                 self._dead = f"{why} ({last})"
         for slot in waiting:
             slot.ready.set()
+            slot.begun.set()

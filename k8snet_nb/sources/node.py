@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from ..errors import FactBroken, FactMissing, NotFound
+from ..errors import AgentError, FactBroken, FactMissing, NotFound
 from ..facts import FactRef
-from .agents import Agent, Ran, Running, Told
+from .agents import Agent, Ran, Running, Told, Watching
 from .base import command_for
 from .local_pods import Sighting, pod_list, seen_pods
 
@@ -96,6 +96,27 @@ class NodeSource:
         with self._lock:
             self._told.update({ref: (answer, now) for ref, answer in found.items()})
         return found
+
+    def read_filtered(self, ref: FactRef, wanted: Mapping[str, Any]) -> bytes:
+        """``conntrack.netlink`` of the entries that are wanted, as far as the kernel can choose (agent's DumpFilter).
+
+        Raises FactMissing with the reason.
+        """
+        self._check_node(ref)
+        return self._data(ref, self._agent.fact(ref.fact, 120.0, filter=dict(wanted), **self._target(ref.pod)))
+
+    def watch(self, ref: FactRef) -> Watching:
+        """Listen to the conntrack events of the node, or of a pod of it. Raises FactMissing with the reason."""
+        self._check_node(ref)
+        try:
+            return self._agent.watch(self._target(ref.pod))
+        except AgentError as error:
+            if not self._agent.alive:
+                raise
+            raise FactMissing(ref.fact, ref.where, str(error)) from error
+
+    def _target(self, pod: str | None) -> dict[str, Any]:
+        return {} if pod is None else {"pod": self._identity(pod)}
 
     def has(self, ref: FactRef) -> bool:
         """Whether the agent knows how to tell it, and the last try did not fail."""
