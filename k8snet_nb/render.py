@@ -96,7 +96,9 @@ def as_kubectl(frame: Any, columns: Mapping[str, str] | Sequence[str] | None = N
     """
     chosen = dict(columns) if isinstance(columns, Mapping) else {c: c for c in (columns or frame.columns)}
     headings = [h.upper().replace("_", "-") for h in chosen.values()]
-    return Report("", tuple(headings), tuple(zip(*(frame[column] for column in chosen), strict=True)))
+    # pandas' own marks for what is missing cannot be compared: they become None
+    columns = [frame[column].astype(object).where(frame[column].notna(), None) for column in chosen]
+    return Report("", tuple(headings), tuple(zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

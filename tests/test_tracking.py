@@ -1,4 +1,4 @@
-"""Connection tracking from the façade on the recorded cluster: numbers counted by hand with grep, and what is missing."""
+"""Connection tracking from the façade on the recorded cluster: numbers counted with grep, and what is missing."""
 
 from __future__ import annotations
 

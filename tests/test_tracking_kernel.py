@@ -25,9 +25,9 @@ from k8snet_nb.sources.node import NodeSource
 pytestmark = need(root=True, commands=["ip", "conntrack", "setpriv"], kernel=["nf_conntrack"])
 
 VIP, BACKEND, CLIENT = "10.32.0.9", "10.91.0.2", "10.91.0.3"
+TRANSLATED = f"-s {CLIENT} -d {VIP} -p tcp --sport 4001 --dport 80 --reply-src {BACKEND} --reply-dst {CLIENT}"
 ENTRIES = (
-    f"-s {CLIENT} -d {VIP} -p tcp --sport 4001 --dport 80 --reply-src {BACKEND} --reply-dst {CLIENT}"
-    " --reply-port-src 8080 --reply-port-dst 4001 --state ESTABLISHED -u SEEN_REPLY,ASSURED",
+    f"{TRANSLATED} --reply-port-src 8080 --reply-port-dst 4001 --state ESTABLISHED -u SEEN_REPLY,ASSURED",
     f"-s {CLIENT} -d {VIP} -p udp --sport 4002 --dport 53",
     f"-s {CLIENT} -d {BACKEND} -p tcp --sport 4003 --dport 80 --state SYN_SENT",
     "-s fd00::1 -d fd00::2 -p udp --sport 4004 --dport 53 -u SEEN_REPLY",
@@ -221,7 +221,7 @@ def test_without_the_right_it_says_so(namespace: str) -> None:
     command = ["ip", "netns", "exec", namespace, *drop, *child_command("/usr/bin/python3")]
     with NodeSource(agent=Agent.start(command, name="node"), node="node", logs="/nonexistent") as source:
         node = Cluster(source).node("node")
-        with pytest.raises(FactMissing, match="CAP_NET_ADMIN.*Run Jupyter as root"):
+        with pytest.raises(FactMissing, match=r"CAP_NET_ADMIN.*Run Jupyter as root"):
             node.conntrack()
         with pytest.raises(FactMissing, match="CAP_NET_ADMIN"):
             node.conntrack(destination=VIP)

@@ -53,6 +53,7 @@ _KEY = ("family", "protocol_number", "orig_src", "orig_dst", "orig_sport", "orig
         "icmp_id", "zone", "orig_zone")  # fmt: skip
 _SHOWN = ("protocol", "state", "timeout", "orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src",
           "reply_sport", "reply_dst", "reply_dport", "flags")  # fmt: skip
+_TUPLE = ("src", "sport", "dst", "dport")
 _FIRST_ROWS = 10
 
 
@@ -161,6 +162,16 @@ class ConntrackTable:
         if state is not None:
             keep &= self.text("state").equals(state.upper())
         return self.take(np.flatnonzero(keep))
+
+    def tuples(self, row: int = 0) -> render.Report:
+        """One entry's two tuples, one below the other: what the client sent, and what answers look like."""
+        entry = self.take(np.array([row])).frame.iloc[0]
+        headings = ("", "SOURCE", "PORT", "DESTINATION", "PORT")
+        rows = tuple(
+            (name, *(None if pd.isna(entry[f"{side}_{part}"]) else entry[f"{side}_{part}"] for part in _TUPLE))
+            for name, side in (("original", "orig"), ("reply", "reply"))
+        )
+        return render.Report("", headings, rows)
 
     def _rows(self) -> list[list[Any]]:
         head = self.take(np.arange(min(len(self), _FIRST_ROWS))).frame[list(_SHOWN)]
