@@ -278,7 +278,7 @@ def until(happened: Callable[[], object], seconds: float = 20.0) -> None:
 def test_a_replay_says_so_runs_to_its_end_and_leaves_no_thread(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k8snet_nb.show.conntrack._image", lambda series: "")  # drawing takes the longest
+    monkeypatch.setattr("k8snet_nb.show.conntrack.usage_image", lambda series: "")  # drawing takes the longest
     chart = kn.conntrack_live(cluster.node("node-one"), interval=0.001)
     assert "replay of what was recorded on node-one" in chart._repr_mimebundle_()["text/plain"]
     chart.start()

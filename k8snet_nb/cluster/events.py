@@ -81,9 +81,9 @@ def _flow(event: Any) -> str:
         return text if pd.isna(event[port]) else f"{text}:{event[port]}"
 
     state = "" if pd.isna(event["state"]) else f" {event['state']}"
-    answers = "" if "UNREPLIED" not in event["flags"] else ", no answer yet"
+    answers = "" if "UNREPLIED" not in event["flags"] else ", none yet"
     there = f"{end('orig_src', 'orig_sport')} to {end('orig_dst', 'orig_dport')}"
-    return f"{event['protocol']}{state} {there}, answered by {end('reply_src', 'reply_sport')}{answers}"
+    return f"{event['protocol']}{state} {there}, answers from {end('reply_src', 'reply_sport')}{answers}"
 
 
 class EventFeed:

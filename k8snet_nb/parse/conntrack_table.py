@@ -51,8 +51,7 @@ COLUMNS: tuple[str, ...] = (
 
 _KEY = ("family", "protocol_number", "orig_src", "orig_dst", "orig_sport", "orig_dport", "icmp_type", "icmp_code",
         "icmp_id", "zone", "orig_zone")  # fmt: skip
-_SHOWN = ("protocol", "state", "timeout", "orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src",
-          "reply_sport", "reply_dst", "reply_dport", "flags")  # fmt: skip
+_SHOWN = ("PROTOCOL", "STATE", "TIMEOUT", "ORIGINAL", "REPLY", "FLAGS")
 _TUPLE = ("src", "sport", "dst", "dport")
 _FIRST_ROWS = 10
 
@@ -174,8 +173,11 @@ class ConntrackTable:
         return render.Report("", headings, rows)
 
     def _rows(self) -> list[list[Any]]:
-        head = self.take(np.arange(min(len(self), _FIRST_ROWS))).frame[list(_SHOWN)]
-        return [[None if pd.isna(value) else value for value in row] for row in head.itertuples(index=False)]
+        head = self.take(np.arange(min(len(self), _FIRST_ROWS))).frame
+        entries = head.astype(object).where(head.notna(), None).to_dict("records")
+        return [
+            [e["protocol"], e["state"], e["timeout"], _way(e, "orig"), _way(e, "reply"), e["flags"]] for e in entries
+        ]
 
     def _words(self) -> str:
         entries = "1 entry" if len(self) == 1 else f"{len(self):,} entries"
@@ -198,6 +200,18 @@ class ConntrackTable:
         notes = "".join(f"<li>{render.escape(problem)}</li>" for problem in self.problems[:_FIRST_ROWS])
         known = render.evidence_html(self.evidence)
         return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else "") + known)
+
+
+def _way(entry: Mapping[Any, Any], side: str) -> str:
+    """One tuple of an entry in a few words: from where, to where."""
+
+    def end(address: str, port: int | None) -> str:
+        if port is None:
+            return address
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+    source, sport, destination, dport = (entry[f"{side}_{part}"] for part in _TUPLE)
+    return f"{end(source, sport)} > {end(destination, dport)}"
 
 
 def _in_network(values: Sequence[str], wanted: str) -> list[bool]:

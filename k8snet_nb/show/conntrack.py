@@ -1,151 +1,31 @@
-"""Charts of a conntrack table's use, once or live, and a bounded list of what happens to it.
+"""A conntrack table's use, once or live, and a bounded list of what happens to it.
 
-What is sampled is handed in as a function, so that nothing here knows where the numbers come from. Figures are made
-without pyplot (they may be drawn in any thread); each carries its numbers as text.
+What is sampled is handed in as a function, so that the panels do not know where the numbers come from.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import numpy as np
-from matplotlib.figure import Figure
 
 from ..cluster.events import CountFeed, EventFeed, FeedEnded
-from ..explain.usage import ConntrackUsage, duration, growth_of
 from ..parse.conntrack_counters import CountSeries
-from ..render import bundle, escape, html_table, text_table
+from ..render import escape, html_table, text_table
 from .live import live_bundle, pane, status_html, told_error
+from .usage_chart import Sample, UsageChart, series_of, usage_chart, usage_image, usage_words
 
 if TYPE_CHECKING:
     from ..cluster import Node
 
 __all__ = [
     "EventList", "LiveChart", "UsageChart", "conntrack_chart", "conntrack_events", "conntrack_live", "usage_chart",
-    "usage_figure",
 ]  # fmt: skip
 
-Sample = tuple[float, int, int]
 _MOST_SAMPLES = 3600
-_ROWS_AS_TEXT = 12
-_PALE = "#ffffff"
-
-
-def usage_figure(series: CountSeries) -> Figure:
-    """Count and maximum over time, seconds since the first sample; white background for every theme."""
-    if len(series) == 1:
-        return _bar(int(series.counts[0]), int(series.maxima[0]))
-    figure = Figure(figsize=(7, 3), facecolor=_PALE, layout="constrained")
-    axes = figure.add_subplot(facecolor=_PALE)
-    begin = series.times[0] if len(series) else 0.0
-    axes.plot(series.times - begin, series.counts, label="nf_conntrack_count")
-    axes.plot(series.times - begin, series.maxima, linestyle="--", color="tab:red", label="nf_conntrack_max")
-    axes.set(xlabel="seconds", ylabel="entries", ylim=(0, None))
-    axes.legend(loc="center right")
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def _bar(count: int, maximum: int) -> Figure:
-    """One moment: the count as a bar, the maximum as the line that it may not pass."""
-    figure = Figure(figsize=(7, 1.4), facecolor=_PALE, layout="constrained")
-    axes = figure.add_subplot(facecolor=_PALE)
-    bars = axes.barh(["nf_conntrack_count"], [count])
-    axes.bar_label(bars, [f"{count:,}"], padding=3)
-    if maximum:
-        axes.axvline(maximum, linestyle="--", color="tab:red", label=f"nf_conntrack_max {maximum:,}")
-        axes.legend(loc="upper center")
-    axes.set(xlabel="entries", xlim=(0, 1.05 * max(count, maximum, 1)))
-    return figure
-
-
-def _description(series: CountSeries) -> str:
-    """The chart in one or two sentences: what a reader who does not see it needs."""
-    if not len(series):
-        return "No samples."
-    first, last, maximum = int(series.counts[0]), int(series.counts[-1]), int(series.maxima[-1])
-    seconds = float(series.times[-1] - series.times[0])
-    share = f" ({last / maximum:.1%})" if maximum else ""
-    if len(series) == 1:
-        return f"{last:,} entries now; the maximum is {maximum:,}{share}." if maximum else f"{last:,} entries now."
-    words = f"{first:,} entries at first, {last:,} after {seconds:.0f} s, {int(series.counts.max()):,} at most;"
-    words += f" the maximum is {maximum:,}{share}."
-    growth = growth_of(series)
-    if growth and growth.time_to_full:
-        words += f" At {growth.per_second:+.1f} entries a second it would be full in {duration(growth.time_to_full)}."
-    return words
-
-
-def _numbers(series: CountSeries) -> list[tuple[str, str, str]]:
-    """The plotted numbers, thinned to a dozen rows: the first, the last, evenly between, and the highest."""
-    count = len(series)
-    if not count:
-        return []
-    shown = min(count, _ROWS_AS_TEXT)
-    even = {round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)}
-    rows = sorted(even | {int(series.counts.argmax())})
-    begin = series.times[0]
-    return [(f"{series.times[i] - begin:.0f}", str(series.counts[i]), str(series.maxima[i])) for i in rows]
-
-
-_HEADINGS = ("SECONDS", "COUNT", "MAXIMUM")
-
-
-def _image(series: CountSeries) -> str:
-    """The figure as an ``img`` with its description for those who do not see it."""
-    buffer = io.BytesIO()
-    usage_figure(series).savefig(buffer, format="png", dpi=100)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(_description(series))}" src="data:image/png;base64,{data}">'
-
-
-class UsageChart:
-    """A chart of count against maximum: ``.figure``, ``.alt`` (in words) and ``.text`` (the numbers)."""
-
-    def __init__(self, series: CountSeries) -> None:
-        self.series = series
-
-    @property
-    def figure(self) -> Figure:
-        """A new matplotlib Figure, for saving or changing."""
-        return usage_figure(self.series)
-
-    @property
-    def alt(self) -> str:
-        """The chart in words."""
-        return _description(self.series)
-
-    @property
-    def text(self) -> str:
-        """The words and the plotted numbers."""
-        return f"{self.alt}\n{text_table(_numbers(self.series), _HEADINGS)}"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        table = html_table(_numbers(self.series), _HEADINGS)
-        words = f"<p>{escape(self.alt)}</p><details><summary>The numbers</summary>{table}</details>"
-        return bundle(self.text, _image(self.series) + words)
-
-
-def usage_chart(usage: ConntrackUsage | CountSeries) -> UsageChart:
-    """The chart of a recorded or sampled series. A usage without one is shown as the one moment that it is."""
-    if isinstance(usage, CountSeries):
-        return UsageChart(usage)
-    return UsageChart(usage.series if usage.series is not None else _series([(0.0, usage.count, usage.maximum or 0)]))
-
-
-def _series(samples: Sequence[Sample]) -> CountSeries:
-    columns = list(zip(*samples, strict=True)) or [(), (), ()]
-    return CountSeries(
-        np.array(columns[0], dtype=np.float64),
-        np.array(columns[1], dtype=np.int64),
-        np.array(columns[2], dtype=np.int64),
-    )
 
 
 class _Ticker:
@@ -286,7 +166,7 @@ class LiveChart(_Live):
     def series(self) -> CountSeries:
         """What was sampled so far: the last hour at most."""
         with self._lock:
-            return _series(list(self._samples))
+            return series_of(list(self._samples))
 
     @property
     def chart(self) -> UsageChart:
@@ -301,8 +181,8 @@ class LiveChart(_Live):
 
     def _draw(self) -> None:
         series = self.series
-        words = f"<p>{escape(self.title)}: {escape(_description(series))}</p>"
-        self._pane.value = pane((_image(series) if len(series) else "") + words)
+        words = f"<p>{escape(self.title)}: {escape(usage_words(series))}</p>"
+        self._pane.value = pane((usage_image(series) if len(series) else "") + words)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return live_bundle(self.layout, f"{self.title}: {self.chart.text}", self._pane.value)

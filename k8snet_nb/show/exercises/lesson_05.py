@@ -91,8 +91,9 @@ def _ask_list(cluster: Cluster) -> str:
 def _why_list(cluster: Cluster) -> str:
     _, address = _vip(cluster)
     return (
-        f"`-d` is the original destination: what the client asked for, `{address}`. The tutorial's `10.32.0.1` is, on "
-        "a cluster with that range, the Service `kubernetes`: only the API server's flows. And its dashes are en dashes."
+        f"`-d` is the original destination: what the client asked for, `{address}`. The tutorial's `10.32.0.1` is, "
+        "where the range of Services begins there, the Service `kubernetes`: you see the API server's flows only. "
+        "And its dashes are en dashes."
     )
 
 
@@ -238,7 +239,7 @@ EXERCISES = (
         why=(
             "`net.netfilter.nf_conntrack_max` (or its alias `net.nf_conntrack_max`), all lower case. The key with "
             "`ip_conntrack` belongs to a module that nf_conntrack replaced; today's kernels do not have it. And "
-            " kube-proxy writes its own value over either of them when it starts."
+            "kube-proxy writes its own value over either of them when it starts."
         ),
         hints=("It is in `sysctl.txt` of the node, and in the evidence of `node.conntrack_usage()`.",),
         slips=lambda _cluster: ((_obsolete(), "The case is only half of it: today's kernels have no `ip_conntrack`."),),
