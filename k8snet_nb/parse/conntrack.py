@@ -232,11 +232,15 @@ def _finish(reader: _Reader, fact: str, where: str) -> ConntrackTable:
     entries = int(reader.entry.sum())
     if not entries and reader.problems:
         first = reader.problems[0]
-        raise FactBroken(fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id.")
+        raise FactBroken(
+            fact, where, f"no line is a conntrack entry; {first}", "Collect it with conntrack -L -o extended,id."
+        )
     lines = np.flatnonzero(reader.entry)
     columns, repeats = drop_duplicates(columns)
     for row in repeats[:_MOST_PROBLEMS].tolist():
-        reader.problem(int(lines[row]) + 1, "left out, the same entry is told twice: the table changed while it was read")
+        reader.problem(
+            int(lines[row]) + 1, "left out, the same entry is told twice: the table changed while it was read"
+        )
     for key, line in reader.unknown.items():
         reader.problem(line, f"{key}= is not known to this version and not shown")
     if reader.announced is not None and reader.announced != entries:

@@ -120,7 +120,11 @@ def _kinds(words: U64, plain: U64, starts: Ints, ends: Ints) -> U64:
     zeros = np.where(short == 8, _ZEROS, _ZEROS & ((np.uint64(1) << (short * np.uint64(8))) - np.uint64(1)))
     digits = (bare[:, 0] == zeros) & (lengths[others] <= 8)
     rest = lengths[others] - 8
-    long_zeros = np.where(rest >= 8, _ZEROS, _ZEROS & ((np.uint64(1) << (np.clip(rest, 0, 7).astype(np.uint64) * np.uint64(8))) - np.uint64(1)))
+    long_zeros = np.where(
+        rest >= 8,
+        _ZEROS,
+        _ZEROS & ((np.uint64(1) << (np.clip(rest, 0, 7).astype(np.uint64) * np.uint64(8))) - np.uint64(1)),
+    )
     digits |= (bare[:, 0] == zeros) & (rest > 0) & (rest <= 8) & (bare[:, 1] == long_zeros)
     kinds[others, 0] = np.where(digits, _NUMBER, bare[:, 0])
     kinds[others, 1] = np.where(digits, np.uint64(0), bare[:, 1])
