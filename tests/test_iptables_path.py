@@ -345,9 +345,9 @@ def test_a_long_chain_is_no_different(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"192.0.2.{n}", port, protocol) for n in (3, 7, 60) for port in (5, 39, 80, 99) for protocol in ("tcp", "udp")
     ]
     indexed = made(filters=text)
+    ends = [ask(indexed, dst, port, protocol=protocol) for dst, port, protocol in packets]
     monkeypatch.setattr("k8snet_nb.parse.iptables.LONG_CHAIN", 10**6)
     plain = made(filters=text)
-    ends = [ask(indexed, dst, port, protocol=protocol) for dst, port, protocol in packets]
     assert ends == [ask(plain, dst, port, protocol=protocol) for dst, port, protocol in packets]
     assert {end.action for end in ends} == {"drop", "reject", "none"}
 
