@@ -352,6 +352,11 @@ def test_a_long_chain_is_no_different(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {end.action for end in ends} == {"drop", "reject", "none"}
 
 
+def test_a_node_without_known_addresses() -> None:
+    outcome = evaluate(made("-A PREROUTING -p udp -j ACCEPT"), Packet(4, "tcp", "192.0.2.1", 80), NodeView("n"))
+    assert outcome.unknown == ("the node's own addresses are not known: the packet is taken as one that it forwards",)
+
+
 def test_policies() -> None:
     outcome = ask(made(filters=":FORWARD DROP [0:0]\n-A FORWARD -p udp -j ACCEPT"), "192.0.2.1", 80)
     assert outcome.action == "drop"
