@@ -31,7 +31,7 @@ def test_what_is_lacking_is_named(tmp_path: Path, require: str, outcome: str) ->
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\npythonpath = .\nmarkers =\n  needs: x\naddopts = --strict-markers -ra\n"
     )
-    environment = {**os.environ, "K8SNET_REQUIRE_ALL": require}
+    environment = {**os.environ, "K8SNET_REQUIRE_ALL": require, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert outcome in done.stdout

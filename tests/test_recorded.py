@@ -174,7 +174,9 @@ def test_a_truncated_archive(tmp_path: Path, name: str) -> None:
         kn.open(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b'{"items": {}}', b'{"kind": "Pod"}', b'{"items": [1]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[]", b'{"items": {}}', b'{"kind": "Pod"}', b'{"items": [1]}']
+)
 def test_a_broken_api_file_breaks_its_own_answers_only(copy: Path, content: bytes) -> None:
     (copy / "api/pods.json").write_bytes(content)
     cluster = kn.open(copy)

@@ -80,6 +80,7 @@ def test_the_first_is_chosen_until_told_otherwise(cluster: FakeCluster) -> None:
 def test_namespace_and_filter_narrow_the_list(cluster: FakeCluster) -> None:
     selector = PodSelector(cluster)
     assert [label for label, _ in selector.namespace.options] == ["all namespaces", "default", "kube-system", "shop"]
+    assert selector.namespace.label == "all namespaces"
     selector.namespace.value = "default"
     assert listed(selector) == ["default/client", "default/hello"]
     selector.filter.value = "  HELLO node "
@@ -177,6 +178,19 @@ def test_a_failing_refresh_shows_and_keeps_the_list(cluster: FakeCluster, monkey
         selector.refresh()
 
 
+def test_buttons_step_through_the_matches(cluster: FakeCluster) -> None:
+    selector = PodSelector(cluster)
+    selector.namespace.value = "default"
+    seen = []
+    for button in ("previous", "next", "next", "previous"):
+        getattr(selector, f"{button}_button").click()
+        seen.append(selector.list.value)
+    assert seen == ["default/client", "default/hello", "default/hello", "default/client"]
+    selector.filter.value = "zzz"
+    selector.next_button.click()
+    assert selector.value is None
+
+
 def test_services_and_nodes_are_chosen_alike(cluster: FakeCluster) -> None:
     services, nodes = ServiceSelector(cluster, value="shop/cart"), NodeSelector(cluster)
     assert services.value.key == "shop/cart"
@@ -187,7 +201,8 @@ def test_services_and_nodes_are_chosen_alike(cluster: FakeCluster) -> None:
 
 def test_every_control_has_a_label(cluster: FakeCluster) -> None:
     selector = PodSelector(cluster)
-    controls = [selector.namespace, selector.filter, selector.list, selector.refresh_button]
+    controls = [selector.namespace, selector.filter, selector.list]
+    controls += [selector.previous_button, selector.next_button, selector.refresh_button]
     assert all(control.description for control in controls)
     assert not any(getattr(control, "description_allow_html", False) for control in controls)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,10 +18,23 @@ __all__ = ["canonical_ip", "human_duration", "parse_list", "parse_object", "pars
 _WHERE = "the Kubernetes API"
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Parsing makes a million small objects and no cycle; the collector would walk all of them, again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def parse_object(content: bytes, resource: str) -> dict[str, Any]:
     """One JSON object of the API. Raises FactBroken with the position of the first bad byte."""
     try:
-        value = json.loads(content)
+        with _collector_paused():
+            value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FactBroken(
             f"{resource}.json", _WHERE, f"not JSON ({error}; {len(content):,} bytes)", "Is it cut off? Record it again."

@@ -87,6 +87,13 @@ class Choice:
         """Want this key from now on."""
         self.wanted = key
 
+    def step(self, by: int) -> None:
+        """Want the match that is ``by`` places on (back when negative), at most the last or first one."""
+        keys = [item.key for item in self.matches]
+        if keys:
+            at = keys.index(self.chosen) + by if self.chosen in keys else 0
+            self.pick(keys[max(0, min(at, len(keys) - 1))])
+
     def _match(self) -> None:
         words = self.text.lower().split()
         self.matches = [

@@ -121,7 +121,7 @@ class Exercise:
             description="Hint", tooltip=f"A hint for exercise {self.number}", disabled=disabled, layout=auto
         )
         self.feedback = widgets.HTML(pane(status_html("")))
-        buttons = widgets.HBox([self.check_button, self.hint_button], layout=widgets.Layout(margin="0 0 0 6.5em"))
+        buttons = widgets.HBox([self.check_button, self.hint_button], layout=widgets.Layout(margin="0 0 0 7em"))
         self.layout = widgets.VBox([widgets.HTML(pane(self._head)), self.field, buttons, self.feedback])
         self.check_button.on_click(lambda _button: self._show_check())
         self.hint_button.on_click(lambda _button: self._show_hint())

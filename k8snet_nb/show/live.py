@@ -22,9 +22,17 @@ def live_bundle(layout: widgets.DOMWidget, text: str, html: str) -> dict[str, An
     return bundle(text, html + _ONLY_WHEN_RUN, extra)
 
 
+# JupyterLab centres tables and sets their cells flush right unless they are a cell's own output
+_STYLE = (
+    "<style>.k8snet-pane.jp-RenderedHTMLCommon table {margin: 0 0 1em}"
+    " .k8snet-pane :is(th, td) {text-align: left !important}</style>"
+)
+
+
 def pane(html: str) -> str:
     """Html for an ``HTML`` widget, in the notebook's own style for rendered output (tables, code) in any theme."""
-    return f'<div class="jp-RenderedHTMLCommon jp-RenderedHTML" style="overflow-x:auto">{html}</div>'
+    classes = "jp-RenderedHTMLCommon jp-RenderedHTML k8snet-pane"
+    return f'{_STYLE}<div class="{classes}" style="overflow-x: auto">{html}</div>'
 
 
 def status_html(text: str, html: str | None = None) -> str:

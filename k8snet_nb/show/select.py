@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ItemSelector", "NodeSelector", "PodSelector", "ServiceSelector"]
 
 T = TypeVar("T")
+_ALL = ("all namespaces", "")  # not None: to a Dropdown that is no choice at all
 _WIDE = {"description_width": "6.5em"}
 
 
@@ -92,7 +93,7 @@ class ItemSelector(Generic[T]):
 
     def _build(self, namespaced: bool) -> None:
         wide = widgets.Layout(width="auto", max_width="46em")
-        self.namespace = widgets.Dropdown(description="Namespace", options=[("", None)], style=_WIDE, layout=wide)
+        self.namespace = widgets.Dropdown(description="Namespace", style=_WIDE, layout=wide)
         self.filter = widgets.Text(
             description="Filter",
             placeholder="part of a name, an address, a node …",
@@ -100,30 +101,37 @@ class ItemSelector(Generic[T]):
             layout=wide,
         )
         self.list = widgets.Select(description=self.kind.capitalize(), rows=6, style=_WIDE, layout=wide)
-        self.refresh_button = widgets.Button(
-            description="Read again",
-            tooltip=f"Read the list of {self.kind}s again",
-            layout=widgets.Layout(width="auto"),
-        )
+        self.refresh_button = _button("Read again", f"Read the list of {self.kind}s again")
+        # JupyterLab keeps the arrow keys of a list for itself (they move between cells): these do without them
+        self.previous_button = _button("Previous", f"Choose the {self.kind} before this one")
+        self.next_button = _button("Next", f"Choose the {self.kind} after this one")
         self.status = widgets.HTML()
-        foot = widgets.HBox([self.refresh_button, self.status], layout=widgets.Layout(margin="0 0 0 6.5em"))
+        buttons = [self.previous_button, self.next_button, self.refresh_button]
+        foot = widgets.HBox([*buttons, self.status], layout=widgets.Layout(margin="0 0 0 7em", flex_flow="row wrap"))
         controls = [self.namespace] if namespaced else []
         self.layout = widgets.VBox([*controls, self.filter, self.list, foot])
         self.namespace.observe(self._on_narrow, names="value")
         self.filter.observe(self._on_narrow, names="value")
         self.list.observe(self._on_pick, names="value")
         self.refresh_button.on_click(self._on_refresh)
+        self.previous_button.on_click(lambda _button: self._step(-1))
+        self.next_button.on_click(lambda _button: self._step(1))
 
     def _on_narrow(self, _change: object) -> None:
         with self._lock:
             if not self._drawing:
-                self._choice.narrow(self.namespace.value, self.filter.value)
+                self._choice.narrow(self.namespace.value or None, self.filter.value)
                 self._changed()
 
     def _on_pick(self, change: dict[str, Any]) -> None:
         with self._lock:
             if not self._drawing and change["new"] is not None:
                 self.choose(change["new"])
+
+    def _step(self, by: int) -> None:
+        with self._lock:
+            self._choice.step(by)
+            self._changed()
 
     def _on_refresh(self, _button: object) -> None:
         try:
@@ -152,8 +160,7 @@ class ItemSelector(Generic[T]):
             names = choice.namespaces
             if choice.namespace is not None and choice.namespace not in names:
                 names = sorted([*names, choice.namespace])  # emptied meanwhile: still what is looked at
-            _fill(self.namespace, [("all namespaces", None), *((printable(name), name) for name in names)])
-            self.namespace.value = choice.namespace
+            _fill(self.namespace, [_ALL, *((printable(name), name) for name in names)], choice.namespace or "")
             _fill(self.list, [(item.label, item.key) for item in choice.shown], choice.chosen)
         finally:
             self._drawing = False
@@ -172,6 +179,10 @@ class ItemSelector(Generic[T]):
         more = rest + max(0, len(items) - 10)
         text = "\n".join([*lines, *([f"  and {more} more"] if more else [])])
         return live_bundle(self.layout, text, f"<pre>{escape(text)}</pre>")
+
+
+def _button(description: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=description, tooltip=tooltip, layout=widgets.Layout(width="auto"))
 
 
 def _fill(control: widgets.Dropdown | widgets.Select, options: list[tuple[str, Any]], value: Any = None) -> None:
