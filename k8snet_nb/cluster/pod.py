@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,8 +17,9 @@ from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
 from ..parse.links import Link
 from ..parse.pods import PodValue
-from ..render import Report, Shown
+from ..render import Report
 from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
+from .named import Named
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -26,31 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["Pod"]
 
 
-class Pod(Shown):
+class Pod(Named):
     """A pod. Made by :meth:`Cluster.pod`; two lookups of the same pod are equal."""
 
     def __init__(self, cluster: Cluster, value: PodValue) -> None:
+        super().__init__(value)
         self._cluster, self.value = cluster, value
-
-    @property
-    def key(self) -> str:
-        """``namespace/name``."""
-        return self.value.key
-
-    @property
-    def namespace(self) -> str:
-        """Its Kubernetes namespace."""
-        return self.value.namespace
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.value.name
-
-    @property
-    def uid(self) -> str:
-        """Its uid: what tells it from a namesake, and what its cgroups are called after."""
-        return self.value.uid
 
     @property
     def ip(self) -> str | None:
@@ -160,21 +143,13 @@ class Pod(Shown):
         value = self.value
         now = self._cluster.now
         age = human_duration(now - value.created) if now and value.created else "<unknown>"
-        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE")
+        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IPS", "NODE")
         row = (value.namespace, value.name, value.ready, value.status, value.restarts, age, value.ips, value.node)
         notes = [f"Services: {', '.join(self.service_keys()) or 'none leads to it'}"]
         if value.host_network:
             notes.append("On the host network: it has its node's network namespace, and so its node's address")
-        command = f"kubectl get pod --namespace {value.namespace} {value.name} -o wide"
-        ips, node = ", ".join(value.ips) or "<none>", value.node or "<none>"
-        line = f"{value.key}: status.podIPs {ips}, spec.nodeName {node}, uid {value.uid}"
-        return Report("", headings, (row,), tuple(notes), (Evidence(FactRef("pods"), command, (line,)),))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pod) and (other.key, other.uid) == (self.key, self.uid)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.uid))
-
-    def __repr__(self) -> str:
-        return f"<Pod {self.key}>"
+        command = f"kubectl get pod --namespace {quote(value.namespace)} {quote(value.name)} -o"
+        uid = Evidence(FactRef("pods"), command + " jsonpath={.metadata.uid}", (value.uid,))
+        line = f"{value.name}  {value.ready}  {value.status}  {self.ip or '<none>'}  {value.node or '<none>'}"
+        evidence = (Evidence(FactRef("pods"), f"{command} wide", (line,)), uid)
+        return Report("", headings, (row,), tuple(notes), evidence)
