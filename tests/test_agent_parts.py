@@ -77,10 +77,10 @@ sys.stdout.flush(); sys.stdin.buffer.read()
     ],
 )
 def test_what_is_no_agent_is_one_clear_error(code: str, says: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with fake(code) as agent, pytest.raises(AgentError, match=says):
         agent.hello(10)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_an_agent_that_says_nothing_is_given_up() -> None:
@@ -163,7 +163,7 @@ def test_the_agent_outlives_the_thread_that_started_it() -> None:
 
 def test_a_pod_that_died_between_look_up_and_entry_is_looked_up_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     uid = "2174b7f8-0b0f-4e45-b59b-7a9431686311"
-    inode = os.stat("/proc/self/ns/net").st_ino
+    inode = Path("/proc/self/ns/net").stat().st_ino
     path = (f"/kubepods/pod{uid}/{'ab' * 32}",)
     dead, alive = (ProcessRecord(pid, inode, path, "/pause") for pid in (2**22 - 1, os.getpid()))
     entered: list[int] = []
@@ -220,7 +220,7 @@ def test_what_could_load_a_module_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tools, "loadable_by_asking", lambda _: True)
     monkeypatch.setattr(tools, "run", lambda *_: pytest.fail("a tool was started"))
     for ask in (tools.nft, tools.ipset, lambda: tools.iptables("", legacy=False)):
-        with pytest.raises(Missing, match="not loaded|has no"):
+        with pytest.raises(Missing, match=r"not loaded|has no"):
             ask()
     assert tools.version.__wrapped__("ipvsadm") is None
 

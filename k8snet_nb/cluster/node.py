@@ -8,10 +8,13 @@ import pandas as pd
 
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
+from ..explain.pod_network import host_interfaces
+from ..explain.sandbox import pod_identity
 from ..facts import FACTS, Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
+from .inside import host_interfaces_frame, node_view, pod_view
 from .tables import pods_frame
 
 if TYPE_CHECKING:
@@ -74,6 +77,16 @@ class Node(Shown):
             more = parse_routes(self._cluster.source.read(ref6), ref6)
             routes += tuple(r for r in more if (r.network, r.table, r.type, r.metric, r.hops) not in known)
         return routes
+
+    def interfaces(self) -> pd.DataFrame:
+        """One row an interface, and which pod is behind it. Raises FactMissing when its interfaces were not read.
+
+        Columns: ifindex name kind mtu addresses master peer_ifindex peer_nsid pod netns says.
+        """
+        source, ref = self._cluster.source, FactRef("addr.json", self.name)
+        source.read(ref)
+        pods = [pod_view(source, pod_identity(pod)) for pod in self._cluster.api.pods.values() if pod.node == self.name]
+        return host_interfaces_frame(host_interfaces(node_view(source, self.name), pods))
 
     def network(self) -> NodeNetwork:
         """How it connects its pods and reaches the others, by its own routes and interfaces."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..errors import FactMissing
+from ..explain.pod_commands import CommandOutput
+from ..explain.pod_network import NoVethPair, VethPair, veth_of
+from ..explain.sandbox import NodeView, PodView, Sandbox, find_sandbox, pod_identity
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
+from ..parse.links import parse_links
 from ..parse.pods import PodValue
 from ..render import Report, Shown
+from .inside import all_routes, interfaces_frame, node_view, pod_view, routes_frame, run_in_pod
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -86,6 +93,52 @@ class Pod(Shown):
         return services_frame(
             (api.services[key] for key in self.service_keys() if key in api.services), self._cluster.now
         )
+
+    def sandbox(self) -> Sandbox:
+        """Its sandbox process and network namespace on its node, with evidence, or the reason why they are unknown."""
+        return find_sandbox(*self._views())
+
+    @property
+    def sandbox_pid(self) -> int | None:
+        """The pid of its sandbox ("pause") process on its node; None where there is none: :meth:`sandbox` says why."""
+        return self.sandbox().pid
+
+    @property
+    def netns(self) -> int | None:
+        """The inode of its network namespace; None where that is not known: :meth:`sandbox` says why."""
+        return self.sandbox().netns
+
+    def interfaces(self) -> pd.DataFrame:
+        """Its interfaces: ifindex name kind mtu mac addresses peer_ifindex peer_nsid. Raises FactMissing.
+
+        A hostNetwork pod has its node's.
+        """
+        ref = self._inside("addr.json")
+        return interfaces_frame(parse_links(self._cluster.source.read(ref), ref))
+
+    def routes(self) -> pd.DataFrame:
+        """The routes in its network namespace: type network via dev table source metric. Raises FactMissing."""
+        ref = self._inside("route.json")
+        self._cluster.source.read(ref)
+        return routes_frame(all_routes(self._cluster.source, ref.node, ref.pod) or ())
+
+    def veth(self) -> VethPair | NoVethPair:
+        """Its primary interface and the peer on the node, with evidence; or why there is no such pair."""
+        return veth_of(*self._views())
+
+    def run(self, argv: Sequence[str], seconds: float = 30.0) -> CommandOutput:
+        """A command in its network namespace; on a recording rendered from facts. Raises Refused, AgentError."""
+        return run_in_pod(self._cluster.source, pod_identity(self.value), argv, seconds)
+
+    def _views(self) -> tuple[PodView, NodeView | None]:
+        source, node = self._cluster.source, self.node
+        known = node is not None and node in source.nodes()
+        return pod_view(source, pod_identity(self.value)), node_view(source, node) if node and known else None
+
+    def _inside(self, fact: str) -> FactRef:
+        if self.node is None:
+            raise FactMissing(fact, f"pod {self.key}", "it is on no node yet, so it has no network namespace")
+        return FactRef(fact, self.node, None if self.host_network else self.key)
 
     def service_keys(self) -> tuple[str, ...]:
         """The same as ``namespace/name``."""

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from .base import Source
+from .node import NodeSource
 from .recorded import open_recording
 
 __all__ = ["BUNDLED", "ENVIRONMENT", "open_source"]
@@ -16,6 +17,11 @@ BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
 
 
 def open_source(what: str | os.PathLike[str] | None = None) -> Source:
-    """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording."""
+    """The source that ``what`` names: a path, or ``node`` for this machine.
+
+    Without it K8SNET_SOURCE, without that the bundled recording.
+    """
     chosen = what if what is not None else os.environ.get(ENVIRONMENT) or BUNDLED
+    if chosen == "node":
+        return NodeSource()
     return open_recording(chosen)
