@@ -15,7 +15,7 @@ import k8snet_nb
 pytestmark = need(root=True, commands=["ip"], modules=["ipykernel", "nbclient"])
 ROOT = Path(next(iter(k8snet_nb.__path__))).parent
 
-CELLS = '''import sys, os, threading; sys.path.insert(0, '@ROOT@')
+CELLS = """import sys, os, threading; sys.path.insert(0, '@ROOT@')
 from k8snet_nb.sources.agents import Agent
 from k8snet_nb.errors import AgentError
 here = os.readlink('/proc/self/ns/net')
@@ -50,8 +50,9 @@ def test_cells_use_the_agent_and_the_kernel_stays_where_it_is() -> None:
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         subprocess.run(["ip", "-n", name, "addr", "add", "172.31.7.1/32", "dev", "lo"], check=True)
+        cells = [source.replace("NAME", name).replace("@ROOT@", str(ROOT)) for source in CELLS]
         notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source.replace("NAME", name).replace("@ROOT@", str(ROOT))) for source in CELLS],
+            cells=[nbformat.v4.new_code_cell(source) for source in cells],
             metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
         )
         nbclient.NotebookClient(notebook, timeout=60).execute()
