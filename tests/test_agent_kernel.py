@@ -391,6 +391,10 @@ def test_rules_and_connections_by_the_nodes_own_tools(nodes: Nodes) -> None:
         assert "nf_tables" in rules.whose
         assert b'"kube-proxy"' in (ruleset.data or b"")
         assert agent.fact("ipvs.txt").data is not None or "not loaded" in agent.fact("ipvs.txt").why
+        assert agent.fact("conntrack.txt").data == b""
+        entry = "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 5 --dport 53 -t 60".split()
+        subprocess.run([*enter, "conntrack", "-I", *entry], check=True, capture_output=True)
+        assert b"dst=10.0.0.2" in (agent.fact("conntrack.txt").data or b"")
         sysctls = agent.fact("sysctl.txt").data or b""
         assert b"net.netfilter.nf_conntrack_max = " in sysctls
         assert b"net.ipv4.ip_forward = " in sysctls

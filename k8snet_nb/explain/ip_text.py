@@ -78,7 +78,9 @@ def address_lines(links: Iterable[Entry], names: Mapping[int, str], family: str 
             continue
         lines.append(_head(link, False, family == "inet6"))
         if family is None:
-            lines += [_hardware(link, names), *_other_names(link)]
+            lines.append(_hardware(link, names))
+        if family != "inet6":
+            lines += _other_names(link)
         for address in held:
             lines += _address(address)
     return lines
