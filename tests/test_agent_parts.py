@@ -257,7 +257,7 @@ def test_the_agent_needs_python_39_and_nothing_else(path: Path) -> None:
 def old_python() -> str | None:
     """A Python 3.9, where this machine has one."""
     found = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
-    return shutil.which("python3.9") or (str(found[0]) if found else None)
+    return str(found[0]) if found else shutil.which("python3.9")
 
 
 @pytest.mark.parametrize("python", [sys.executable, old_python()])
