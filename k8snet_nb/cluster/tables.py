@@ -11,13 +11,19 @@ from ..parse.api import human_duration
 from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
+from ..text import printable
 
 __all__ = ["endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
     # object columns throughout: None stays None, and an empty table has the same dtypes as a full one
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    return pd.DataFrame({name: pd.Series(_shown(values), dtype=object) for name, values in columns.items()})
+
+
+def _shown(values: list[object]) -> list[object]:
+    """No name of the API holds a control character; a recording made to deceive may, and tables are printed."""
+    return [printable(v) if isinstance(v, str) and not (v.isascii() and v.isprintable()) else v for v in values]
 
 
 def _age(created: datetime | None, now: datetime | None) -> str:
