@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from ..parse.api import human_duration
+from ..parse.api import collector_paused, human_duration
 from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
@@ -23,7 +23,10 @@ def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
 
 def _shown(values: list[object]) -> list[object]:
     """No name of the API holds a control character; a recording made to deceive may, and tables are printed."""
-    return [printable(v) if isinstance(v, str) and not (v.isascii() and v.isprintable()) else v for v in values]
+    text = "".join(v for v in values if isinstance(v, str))
+    if text.isascii() and text.isprintable():
+        return values
+    return [printable(v) if isinstance(v, str) else v for v in values]
 
 
 def _age(created: datetime | None, now: datetime | None) -> str:
@@ -32,7 +35,8 @@ def _age(created: datetime | None, now: datetime | None) -> str:
 
 def pods_frame(pods: Iterable[PodValue], now: datetime | None) -> pd.DataFrame:
     """One row a pod: namespace name ready status phase restarts age ip ips node host_network."""
-    rows = list(pods)
+    with collector_paused():
+        rows = list(pods)
     frame = _frame(
         {
             "namespace": [p.namespace for p in rows],
@@ -53,7 +57,8 @@ def pods_frame(pods: Iterable[PodValue], now: datetime | None) -> pd.DataFrame:
 
 def services_frame(services: Iterable[ServiceValue], now: datetime | None) -> pd.DataFrame:
     """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless."""
-    rows = list(services)
+    with collector_paused():
+        rows = list(services)
     frame = _frame(
         {
             "namespace": [s.namespace for s in rows],

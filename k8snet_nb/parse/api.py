@@ -17,6 +17,7 @@ from ..render import printable
 __all__ = [
     "canonical_host",
     "canonical_ip",
+    "collector_paused",
     "count",
     "human_duration",
     "mapping",
@@ -31,7 +32,7 @@ _WHERE = "the Kubernetes API"
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Parsing makes a million small objects and no cycle; the collector would walk all of them, again and again."""
     was_on = gc.isenabled()
     gc.disable()
@@ -45,7 +46,7 @@ def _collector_paused() -> Iterator[None]:
 def parse_object(content: bytes, resource: str) -> dict[str, Any]:
     """One JSON object of the API. Raises FactBroken with the position of the first bad byte."""
     try:
-        with _collector_paused():
+        with collector_paused():
             value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FactBroken(

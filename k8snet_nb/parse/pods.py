@@ -54,7 +54,7 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
     """A Pod of the API. Raises FactBroken when it lacks what every pod of an API server has (spec, status)."""
     meta = item["metadata"]
     namespace, own_name = str(meta.get("namespace", "default")), str(meta["name"])
-    spec, status = (_part(item, part, f"pod {namespace}/{own_name}") for part in ("spec", "status"))
+    spec, status = _part(item, "spec", namespace, own_name), _part(item, "status", namespace, own_name)
     containers, restarts, word = _containers(meta, spec, status)
     owners = meta.get("ownerReferences") or ()
     owner = next((f"{o.get('kind')}/{o.get('name')}" for o in owners if o.get("controller")), None)
@@ -78,9 +78,10 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
     )
 
 
-def _part(item: Mapping[str, Any], part: str, where: str) -> dict[str, Any]:
+def _part(item: Mapping[str, Any], part: str, namespace: str, own_name: str) -> dict[str, Any]:
     value = item.get(part)
     if not isinstance(value, dict):
+        where = f"pod {namespace}/{own_name}"
         raise FactBroken("pods.json", where, f"has no {part}", "An API server always sends it: record it again.")
     return value
 
