@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.parse.api import canonical_ip, human_duration
+from k8snet_nb.parse.api import canonical_host, canonical_ip, human_duration
 from k8snet_nb.parse.nodes import parse_node
 from k8snet_nb.parse.pods import parse_pod
 from k8snet_nb.parse.services import parse_service, parse_slice
@@ -75,7 +75,10 @@ def test_a_dual_stack_pod_has_both_addresses_in_their_canonical_spelling() -> No
     )
     assert value.ips == ("10.0.0.1", "fd00::1")
     assert canonical_ip("FD00:0:0::1") == "fd00::1"
-    assert canonical_ip("not an address") == "not an address"
+    assert canonical_host("lb.example") == "lb.example"
+    for wrong in ("not an address", "999.1.1.1", "1.2.3", "1.2.3.4.", None, 7.5):
+        with pytest.raises(ValueError, match="does not appear"):
+            canonical_ip(wrong)
 
 
 def test_only_podip_is_enough() -> None:

@@ -364,9 +364,14 @@ def test_host_routes_to_one_shared_interface_are_not_point_to_point() -> None:
     [
         ("pods", lambda pod: pod["status"].update(conditions=["x"])),
         ("pods", lambda pod: pod["status"]["containerStatuses"][0].update(restartCount="x")),
+        ("pods", lambda pod: pod["status"]["containerStatuses"][0].update(restartCount=10**30)),
+        ("pods", lambda pod: pod["status"].update(containerStatuses=[None])),
+        ("pods", lambda pod: pod["status"].update(podIPs=[{"ip": "999.1.1.1"}])),
+        ("pods", lambda pod: pod["spec"].update(nodeName=["a"])),
         ("pods", lambda pod: pod["metadata"].update(ownerReferences=5)),
         ("services", lambda service: service["spec"].update(externalIPs=5)),
         ("services", lambda service: service["spec"].update(clusterIPs=5)),
+        ("services", lambda service: service.update(status={"loadBalancer": {"ingress": [None]}})),
         ("nodes", lambda node: node["status"].update(addresses=["x"])),
         ("nodes", lambda node: node["spec"].update(podCIDRs=["x"])),
     ],
@@ -375,6 +380,29 @@ def test_a_field_of_another_kind_is_one_clear_error(resource: str, change: Calla
     found = cluster(**{resource: lambda listed: change(listed["items"][0])})
     with pytest.raises(FactBroken, match=rf"{resource}\.json of .*another kind"):
         getattr(found, resource)()
+
+
+def test_an_answer_over_many_facts_goes_on_and_says_which_it_could_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(BUNDLED)
+    real = source.read
+    broken = {FactRef("conntrack.txt", "node-one"): bytes(100), FactRef("addr.json", "node-two"): b"[]"}
+    monkeypatch.setattr(source, "read", lambda ref: broken[ref] if ref in broken else real(ref))
+    own, inside, between, from_node = kn.Cluster(source).network_model()
+    assert "305 tracked connections" in between.checked
+    assert any("zero bytes" in why for why in between.unknown)
+    assert any("no interface at all" in why for why in from_node.unknown)
+    assert (own.verdict, inside.verdict) == ("holds", "holds")
+
+
+def test_who_answers_from_the_lists_that_can_be_read() -> None:
+    def cut(pods: Any) -> None:
+        pods["items"] = 3
+
+    found = cluster(pods=cut).who("10.32.0.10")
+    assert found.name == "kube-system/kube-dns"
+    assert any("pods.json" in why for why in found.unknown)
+    with pytest.raises(FactBroken, match=r"pods\.json"):
+        cluster(pods=cut).who("9.9.9.9")
 
 
 def test_one_broken_object_leaves_the_others_whole() -> None:

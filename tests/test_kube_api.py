@@ -119,7 +119,9 @@ def test_a_list_that_expired_is_begun_again(api: KubeApi, server: Server) -> Non
         api("pods")
 
 
-@pytest.mark.parametrize(("status", "words"), [(403, "verb list on services"), (401, "not logged in"), (404, "not have")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "verb list on services"), (401, "not logged in"), (404, "not have")]
+)
 def test_a_refusal_says_what_would_be_needed(api: KubeApi, server: Server, status: int, words: str) -> None:
     server.script = [status]
     with pytest.raises(FactMissing, match=words) as caught:

@@ -258,6 +258,27 @@ def test_a_long_name_in_a_tar_is_bounded_too(tmp_path: Path) -> None:
         open_recording(path, max_bytes=1_000_000)
 
 
+def test_a_damaged_tar_is_refused_and_never_read_in_part(tmp_path: Path) -> None:
+    packed = pack(BUNDLED, tmp_path / "r.tar.gz").read_bytes()
+    whole = gzip.decompress(packed)
+    head = [n for n in range(0, len(whole), 512) if whole[n + 257 : n + 262] == b"ustar"][40]
+
+    def flipped(at: int) -> bytes:
+        return packed[:at] + bytes([packed[at] ^ 4]) + packed[at + 1 :]
+
+    cases = {
+        "cut between members": gzip.compress(whole[:head]),
+        "a header overwritten": gzip.compress(whole[:head] + b"x" * 512 + whole[head + 512 :]),
+        "a bit of gzip's check value": flipped(len(packed) - 6),
+        "a bit in the middle": flipped(len(packed) // 2),
+    }
+    for what, content in cases.items():
+        path = tmp_path / "damaged.tar.gz"
+        path.write_bytes(content)
+        with pytest.raises((NotARecording, UnsafeRecording)):
+            pytest.fail(f"{what}: opened as {kn.open(path)!r}")
+
+
 def test_a_zip_with_a_name_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "odd.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
@@ -37,11 +38,15 @@ class _Objects(Mapping[str, T]):
         return self._parsed[key]
 
     def _read(self, key: str) -> T:
+        item = self.raw[key]
         try:
-            return self._parse(self.raw[key])
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            return self._parse(item)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             why = f"has a field of another kind than the API's ({error})"
             raise FactBroken(f"{self._resource}.json", key, why, "Record it again.") from error
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.raw  # without parsing
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.raw)
@@ -143,9 +148,13 @@ class Api:
     @cached_property
     def service_ranges(self) -> tuple[str, ...]:
         """Prefixes from which cluster IPs are allotted (ServiceCIDR, KEP-1880)."""
-        return tuple(
-            str(cidr) for item in self.items("servicecidrs") for cidr in (item.get("spec") or {}).get("cidrs") or ()
-        )
+        try:
+            specs = [item.get("spec") or {} for item in self.items("servicecidrs")]
+            return tuple(str(ipaddress.ip_network(cidr)) for spec in specs for cidr in spec.get("cidrs") or ())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise FactBroken(
+                "servicecidrs.json", "the Kubernetes API", f"holds a range that is none ({error})"
+            ) from None
 
 
 def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

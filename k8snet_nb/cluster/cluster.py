@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..errors import FactError, FactMissing, NotFound
+from ..errors import FactError, NotFound
 from ..explain.addon import NodeNetwork
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
@@ -221,7 +221,7 @@ class Cluster(Shown):
         def known(read: Callable[[], T]) -> T | None:
             try:
                 return read()
-            except FactMissing as error:
+            except FactError as error:
                 missing.append(str(error))
                 return None
 
@@ -232,6 +232,7 @@ class Cluster(Shown):
         commands = {fact: source.command(FactRef(fact, name)) for fact in ("addr.json", "route.json", "conntrack.txt")}
         commands["pod addr.json"] = source.command(FactRef("addr.json", name, "any/pod"))
         links, routes, flows = known(node.links), known(node.routes), known(lambda: self._flows(name))
+        missing += flows.attrs.get("problems", ()) if flows is not None else ()
         families = node.route_families() if routes is not None else frozenset[int]()
         return NodeFacts(
             name, links, routes, flows, pod_links, commands, tuple(missing), families, node.policy_tables()
@@ -246,7 +247,10 @@ class Cluster(Shown):
         return frame
 
     def _conntrack(self, ref: FactRef) -> pd.DataFrame:
-        return parse_conntrack(self.source.read(ref), fact=ref.fact, where=ref.where).frame
+        table = parse_conntrack(self.source.read(ref), fact=ref.fact, where=ref.where)
+        frame = table.frame
+        frame.attrs["problems"] = tuple(f"{ref.fact} of {ref.where}: {problem}" for problem in table.problems[:3])
+        return frame
 
     def report(self) -> Report:
         """What it is, and how much there is of it."""

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import FactMissing, Refused
+from ..errors import FactError, Refused
 from ..facts import Evidence, FactRef
 from ..parse.links import Link
 from ..parse.nodes import NodeValue
@@ -61,16 +61,27 @@ def who(address: str, look: Directory) -> Who:
         ip = str(ipaddress.ip_address(address.strip()))
     except ValueError:
         raise Refused(f"{printable(address)!r} is no IPv4 or IPv6 address; names are DNS's business") from None
-    found = [*_services(ip, look), *_nodes(ip, look), *_pods(ip, look), *_endpoints(ip, look)]
-    unknown: tuple[str, ...] = ()
+    found: list[Who] = []
+    broken: list[FactError] = []
+    for search in (_services, _nodes, _pods, _endpoints):
+        try:
+            found += search(ip, look)
+        except FactError as error:  # what another list says of the address still holds
+            broken.append(error)
+    unknown = tuple(str(error) for error in broken)
     if not found or all(w.kind == "endpoint" for w in found):
-        own, unknown = _own_addresses(ip, look)
-        found = [*own, *found]
+        own, missing = _own_addresses(ip, look)
+        found, unknown = [*own, *found], unknown + missing
+    if not found and broken:
+        raise broken[0]
     if not found:
         says, because, more = _unknown(ip, look)
         searched = tuple(
             Evidence(FactRef(resource), _command(resource), (), f"{ip} is not there")
             for resource in ("pods", "services", "endpointslices", "nodes")
+        ) + tuple(
+            Evidence(FactRef("addr.json", node), look.command(FactRef("addr.json", node)), (), f"{ip} is not there")
+            for node in look.readable()
         )
         return Who(ip, "unknown", None, says, evidence=(*because, *searched), unknown=unknown + more)
     first, *rest = found
@@ -138,7 +149,7 @@ def _own_addresses(ip: str, look: Directory) -> tuple[list[Who], tuple[str, ...]
     for node in look.readable():
         try:
             links = look.links(node)
-        except FactMissing as error:
+        except FactError as error:
             missing.append(str(error))
             continue
         mine = [link for link in links if any(a.address == ip for a in link.addresses)]
@@ -178,5 +189,5 @@ def _unknown(ip: str, look: Directory) -> tuple[str, tuple[Evidence, ...], tuple
 def _ranges(look: Directory) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         return look.service_ranges(), ()
-    except FactMissing as error:  # clusters before ServiceCIDR (1.33) have no such list
+    except FactError as error:  # clusters before ServiceCIDR (1.33) have no such list
         return (), (str(error),)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import FactBroken
-from .api import canonical_ip, mapping, parse_time
+from .api import canonical_ip, count, mapping, name, parse_time
 
 __all__ = ["PodValue", "parse_pod"]
 
@@ -53,16 +53,16 @@ class PodValue:
 def parse_pod(item: Mapping[str, Any]) -> PodValue:
     """A Pod of the API. Raises FactBroken when it lacks what every pod of an API server has (spec, status)."""
     meta = item["metadata"]
-    namespace, name = str(meta.get("namespace", "default")), str(meta["name"])
-    spec, status = (_part(item, name, f"pod {namespace}/{meta['name']}") for name in ("spec", "status"))
+    namespace, own_name = str(meta.get("namespace", "default")), str(meta["name"])
+    spec, status = _part(item, "spec", namespace, own_name), _part(item, "status", namespace, own_name)
     containers, restarts, word = _containers(meta, spec, status)
     owners = meta.get("ownerReferences") or ()
     owner = next((f"{o.get('kind')}/{o.get('name')}" for o in owners if o.get("controller")), None)
     return PodValue(
         namespace=namespace,
-        name=name,
+        name=own_name,
         uid=str(meta.get("uid", "")),
-        node=spec.get("nodeName") or None,
+        node=name(spec["nodeName"]) if spec.get("nodeName") else None,
         phase=str(status.get("phase") or "Unknown"),
         status=word,
         ready=containers,
@@ -78,9 +78,10 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
     )
 
 
-def _part(item: Mapping[str, Any], part: str, where: str) -> dict[str, Any]:
+def _part(item: Mapping[str, Any], part: str, namespace: str, own_name: str) -> dict[str, Any]:
     value = item.get(part)
     if not isinstance(value, dict):
+        where = f"pod {namespace}/{own_name}"
         raise FactBroken("pods.json", where, f"has no {part}", "An API server always sends it: record it again.")
     return value
 
@@ -127,8 +128,8 @@ def _init_word(
     for number, container in enumerate(status.get("initContainerStatuses") or ()):
         state = mapping(container.get("state"))
         sidecar = container.get("name") in sidecars
-        count = int(container.get("restartCount") or 0)
-        restarts, of_sidecars = restarts + count, of_sidecars + count * sidecar
+        restarted = count(container.get("restartCount"))
+        restarts, of_sidecars = restarts + restarted, of_sidecars + restarted * sidecar
         ended, waiting = mapping(state.get("terminated")), mapping(state.get("waiting"))
         if state.get("terminated") is not None and ended.get("exitCode") == 0:
             continue
@@ -149,7 +150,7 @@ def _main_word(word: str, status: Mapping[str, Any]) -> tuple[str, int, int]:
     running = False
     for container in reversed(status.get("containerStatuses") or ()):
         state = mapping(container.get("state"))
-        restarts += int(container.get("restartCount") or 0)
+        restarts += count(container.get("restartCount"))
         waiting, ended = mapping(state.get("waiting")), mapping(state.get("terminated"))
         if waiting.get("reason"):
             word = str(waiting["reason"])

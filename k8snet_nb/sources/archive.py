@@ -69,10 +69,14 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._stream, self._path, self._most = stream, path, max_bytes
         self._left = max_bytes + _OVERHEAD
+        self.length = self.last_byte = 0  # of the stream, and up to its last byte that is not zero
 
     def read(self, size: int = -1) -> bytes:
         data: bytes = self._stream.read(size)
         self._left -= len(data)
+        if held := len(data.rstrip(b"\0")):
+            self.last_byte = self.length + held
+        self.length += len(data)
         if self._left < 0:
             raise UnsafeRecording(
                 f"{self._path}: unpacks to more than {self._most:,} bytes; unpack it yourself if you trust it"
@@ -84,21 +88,29 @@ def _tar_members(path: Path, max_bytes: int) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = max_bytes
     opener = lzma.open if path.name.lower().endswith("xz") else gzip.open
-    with opener(path) as stream, tarfile.open(fileobj=_Bounded(stream, path, max_bytes), mode="r|") as tar:
-        for count, member in enumerate(tar, start=1):
-            _bound(count, path)
-            name = "/".join(safe_parts(member.name))
-            if member.isdir():
-                continue
-            if not member.isreg():
-                raise UnsafeRecording(
-                    f"{path}: {printable(member.name)!r} is a link or a device; a recording has only files"
-                )
-            content = tar.extractfile(member)
-            if content is None:  # cannot be for a regular file; tarfile's type says it may
-                continue
-            files[name] = _take(content, left, path, max_bytes)
-            left -= len(files[name])
+    end = 0
+    with opener(path) as stream:
+        bounded = _Bounded(stream, path, max_bytes)
+        with tarfile.open(fileobj=bounded, mode="r|") as tar:
+            for count, member in enumerate(tar, start=1):
+                _bound(count, path)
+                name = "/".join(safe_parts(member.name))
+                end = member.offset_data + -(-member.size // 512) * 512
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    what = f"{printable(member.name)!r} is a link or a device"
+                    raise UnsafeRecording(f"{path}: {what}; a recording has only files")
+                content = tar.extractfile(member)
+                if content is None:  # cannot be for a regular file; tarfile's type says it may
+                    continue
+                files[name] = _take(content, left, path, max_bytes)
+                left -= len(files[name])
+        while bounded.read(1 << 16):  # to the end: only there does gzip check what it gave
+            pass
+    # tarfile takes a header that it cannot read for the end; a whole archive ends in two empty blocks and nothing else
+    if bounded.last_byte > end or bounded.length < end + 1024:
+        raise NotARecording(f"{path}: damaged or cut off after {end:,} bytes; get it again")
     return files
 
 

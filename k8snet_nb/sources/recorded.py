@@ -36,8 +36,8 @@ class _Folder:
     def _path(self, name: str) -> Path:
         try:
             path = self.root.joinpath(*safe_parts(name)).resolve()
-        except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise UnsafeRecording(f"{self.root / name}: cannot be followed ({error})") from None
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name that no file system takes
+            raise UnsafeRecording(f"{str(self.root / name)[:200]}: cannot be followed ({error})") from None
         if not path.is_relative_to(self.root):
             raise UnsafeRecording(f"{self.root / name}: a link that leads out of the recording; it is not followed")
         return path
@@ -81,9 +81,13 @@ def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     Raises NotARecording, UnknownFormat or UnsafeRecording; each names the path and what to do.
     """
     where = Path(path).expanduser()
-    if where.is_dir():
+    try:
+        folder, there = where.is_dir(), where.exists()
+    except OSError as error:
+        raise NotARecording(f"{str(where)[:200]}: cannot be opened ({error.strerror})") from None
+    if folder:
         return RecordedSource(_Folder(where), str(where))
-    if not where.exists():
+    if not there:
         raise NotARecording(f"{where}: no such folder or file; give a recording's folder or its archive")
     if not where.is_file() or not where.name.lower().endswith(SUFFIXES):
         raise NotARecording(f"{where}: neither a folder nor one of {', '.join(SUFFIXES)}")
@@ -108,7 +112,7 @@ class RecordedSource:
                 f"{where}: a recording of format {printable(about['format'])}; this version of k8snet_nb reads format "
                 f"{FORMAT}. A newer k8snet_nb may read it"
             )
-        nodes = about.get("nodes", [])
+        nodes = about.get("nodes")
         if not isinstance(nodes, list) or not all(isinstance(node, str) and node for node in nodes):
             raise NotARecording(f"{where}/recording.json: `nodes` is not a list of names")
         for node in nodes:
