@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..errors import FactError, NotFound
+from ..errors import FactError, FactMissing, NotFound
 from ..explain.addon import NodeNetwork
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model

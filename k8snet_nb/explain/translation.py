@@ -81,8 +81,8 @@ class Translation(Shown):
         """The endpoints with their shares, what else is known, each client's branch, and the rules that decided."""
         t = self.target
         title = (
-            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol},"
-            f" on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
+            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}"
+            f"/{t.protocol}, on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
         )
         rows = tuple(
             (
