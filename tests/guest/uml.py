@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from needs import lacking, stop
+
 __all__ = ["GuestError", "modules_in_order", "require", "run", "unavailable"]
 
 MODULES = Path("/usr/lib/uml/modules")
@@ -45,16 +47,9 @@ def unavailable() -> str | None:
 
 
 def require(*commands: str) -> None:
-    """Skips the test where no guest can be started or a command is lacking; with K8SNET_REQUIRE_ALL=1 it fails."""
-    import pytest
-
-    lacking = [command for command in commands if shutil.which(command) is None]
-    reason = unavailable() or (f"no {', '.join(lacking)} on PATH" if lacking else None)
-    if reason is None:
-        return
-    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """Skip the running test where no guest can be started or a command is lacking; fail it where nothing may be."""
+    why = unavailable()
+    stop([*([why] if why else []), *lacking(commands=commands)])
 
 
 def modules_in_order(names: Iterable[str]) -> list[str]:

@@ -21,7 +21,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -31,6 +30,8 @@ import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
+
+from needs import lacking, stop
 
 SO_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -50,16 +51,8 @@ class Answer:
 
 
 def require(*tools: str) -> None:
-    """Skip the test unless we are root and the tools exist; with K8SNET_REQUIRE_ALL=1 fail instead."""
-    import pytest
-
-    missing = [tool for tool in ("ip", *tools) if shutil.which(tool) is None]
-    reason = "needs root" if os.geteuid() else f"needs the tools {', '.join(missing)}" if missing else ""
-    if not reason:
-        return
-    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """Skip the running test unless we are root and have these tools; fail it where nothing may be lacking."""
+    stop(lacking(root=True, linux=True, commands=("ip", *tools)))
 
 
 class Lab:
