@@ -16,8 +16,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from needs import lacking, stop
-
 __all__ = ["GuestError", "modules_in_order", "require", "run", "unavailable"]
 
 MODULES = Path("/usr/lib/uml/modules")
@@ -48,6 +46,8 @@ def unavailable() -> str | None:
 
 def require(*commands: str) -> None:
     """Skip the running test where no guest can be started or a command is lacking; fail it where nothing may be."""
+    from needs import lacking, stop  # here: this file is a program too, run without pytest
+
     why = unavailable()
     stop([*([why] if why else []), *lacking(commands=commands)])
 

@@ -31,8 +31,6 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from needs import lacking, stop
-
 SO_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -52,6 +50,8 @@ class Answer:
 
 def require(*tools: str) -> None:
     """Skip the running test unless we are root and have these tools; fail it where nothing may be lacking."""
+    from needs import lacking, stop  # here: this file is a program too, run without pytest
+
     stop(lacking(root=True, linux=True, commands=("ip", *tools)))
 
 
