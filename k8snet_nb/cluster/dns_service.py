@@ -96,7 +96,7 @@ def read_corefile(cluster: Cluster, name: str = "coredns") -> CorefileExplained:
 
 
 def _in_system(item: dict[str, Any]) -> bool:
-    return item["metadata"].get("namespace", "kube-system") == "kube-system"
+    return str(item["metadata"].get("namespace", "kube-system")) == "kube-system"
 
 
 def _corefile_of(item: dict[str, Any]) -> str | None:

@@ -190,7 +190,7 @@ class Pod(Shown):
         return difference_of(self._cluster, self.value, name, libc, server, seconds)
 
     def dns_path(self, name: str, libc: str = "glibc", seconds: float = 30.0) -> DnsPath:
-        """The way of its questions for a name: tries, the server's address, its translation on the node, who answers."""
+        """The way of its questions for a name: tries, the server's address, what the node makes of it, who answers."""
         return path_of(self._cluster, self, name, libc, seconds)
 
     def services(self) -> pd.DataFrame:

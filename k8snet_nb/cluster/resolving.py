@@ -1,4 +1,4 @@
-"""Names from the façade: what a pod's resolver asks, what it is told (recorded, or asked now), and what that is here."""
+"""Names from the façade: what a pod's resolver asks, what it is told (recorded or asked now), what that is here."""
 
 from __future__ import annotations
 

@@ -144,7 +144,8 @@ class LiveAnswers:
     """Asks servers now, through ``send``. UDP first and TCP where the reply was truncated or ``use-vc`` is set.
 
     ``limit`` is how many seconds all questions together may take: after it nothing more is sent, and the rest counts as
-    silence that says so. ``ports`` holds those of servers that listen elsewhere than at 53. ``log`` keeps each exchange as a line of ``dns.jsonl``: append it to record what was asked.
+    silence that says so. ``ports`` holds those of servers that listen elsewhere than at 53. ``log`` keeps each exchange
+    as a line of ``dns.jsonl``: append it to record what was asked.
     """
 
     repeats = True
