@@ -46,6 +46,10 @@ def escape(value: object) -> str:
     return html.escape(printable(value, keep="\n\t"), quote=True)
 
 
+# JupyterLab's own style sets table cells to the right; where style is stripped, the old attribute serves.
+_LEFT = 'align="left" style="text-align: left"'
+
+
 def _cell(value: Any, missing: str) -> str:
     if value is None or value is NotImplemented or value != value:  # NaN is the one value that differs from itself
         return missing
@@ -64,10 +68,10 @@ def text_table(rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: 
 def html_table(
     rows: Iterable[Sequence[Any]], headings: Sequence[str], missing: str = "<none>", caption: str = ""
 ) -> str:
-    """A plain html table without styles of its own: it takes the reader's theme, also where style is stripped."""
-    head = "".join(f'<th scope="col" align="left">{escape(h)}</th>' for h in headings)
+    """A plain html table: it takes the reader's theme, and reads the same where style is stripped."""
+    head = "".join(f'<th scope="col" {_LEFT}>{escape(h)}</th>' for h in headings)
     body = "".join(
-        "<tr>" + "".join(f'<td align="left">{escape(_cell(v, missing))}</td>' for v in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td {_LEFT}>{escape(_cell(v, missing))}</td>" for v in row) + "</tr>" for row in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

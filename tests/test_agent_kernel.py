@@ -117,6 +117,15 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value if part != {}] if isinstance(value, list) else value
 
 
+def flat(value: Any, where: str = "") -> list[str]:
+    """Every leaf with its place, so that a difference is one line."""
+    if isinstance(value, dict):
+        return [line for key, part in value.items() for line in flat(part, f"{where}.{key}")]
+    if isinstance(value, list):
+        return [line for at, part in enumerate(value) for line in flat(part, f"{where}[{at}]")]
+    return [f"{where} = {value!r}"]
+
+
 COMPARED = ("addr.json", "route.json", "route6.json", "rule.json", "neigh.json", "nsid.json", "fdb.json")
 
 
@@ -135,6 +144,7 @@ def test_the_agent_says_what_ip_says(nodes: Nodes, sources: dict[str, NodeSource
     mine, its = plain(json.loads(told.data)), plain(json.loads(said or "[]"))
     if fact in ("neigh.json", "fdb.json"):
         mine, its = (sorted(value, key=json.dumps) for value in (mine, its))
+    assert [line for line in flat(mine) if line not in flat(its)] == []
     assert mine == its
     assert [list(entry) for entry in mine] == [list(entry) for entry in its]
 
@@ -225,7 +235,7 @@ def test_running_commands_in_a_pod(nodes: Nodes, sources: dict[str, NodeSource])
     apart = source.run(pod, ["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (apart.status, apart.out, apart.err, apart.ended) == (7, b"out\n", b"err\n", "")
     start = time.monotonic()
-    slow = source.run(pod, ["sh", "-c", f"echo begun; sleep 77 & exec -a {PREFIX}slow sleep 78"], seconds=0.5)
+    slow = source.run(pod, ["bash", "-c", f"echo begun; sleep 77 & exec -a {PREFIX}slow sleep 78"], seconds=0.5)
     assert (slow.ended, slow.out) == ("timed_out", b"begun\n")
     running = source.start_run(pod, ["bash", "-c", f"echo begun; exec -a {PREFIX}slow sleep 78"], seconds=60)
     time.sleep(0.5)
@@ -287,8 +297,8 @@ def test_a_dying_agent_is_one_clear_error_and_leaves_nothing(nodes: Nodes) -> No
     agent.hello()
     running = agent.start_run(["sleep", "66"], {"pid": nodes.pids["1"]}, 60)
     time.sleep(0.3)
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    pid = next(int(child) for child in children if "k8snet_nb.agent" in _text(Path(f"/proc/{child}/cmdline")))
+    # The youngest child is the agent that was just started.
+    pid = max(int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
     os.kill(pid, 9)
     with pytest.raises(AgentError, match="cannot be asked: it ended .*-9"):
         running.result()
