@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -150,12 +151,14 @@ class Pod(Shown):
         """
         return run_in_pod(self._cluster, self.value, argv, seconds)
 
-    def search_expansion(self, name: str, libc: str = "glibc") -> list[Query]:
+    def search_expansion(self, name: str, libc: str = "glibc", ndots: int | None = None) -> list[Query]:
         """Every question, in order, that a program here sends for a name when no try has an answer.
 
-        By its own resolv.conf; ``libc`` is ``glibc`` or ``musl`` (Alpine). Raises FactMissing without that file.
+        By its own resolv.conf; ``libc`` is ``glibc`` or ``musl`` (Alpine); ``ndots``: as if the file said another
+        number. Raises FactMissing without that file.
         """
-        return search_expansion(name, read_conf(self._cluster, self.value)[0], checked_libc(libc))
+        conf = read_conf(self._cluster, self.value)[0]
+        return search_expansion(name, conf if ndots is None else replace(conf, ndots=ndots), checked_libc(libc))
 
     def dns_cost(self, name: str, libc: str = "glibc", found_at: str | None = None) -> Cost:
         """Tries, queries and round trips for a name: until the try ``found_at`` answers, or all of them."""

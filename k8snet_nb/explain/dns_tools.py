@@ -72,14 +72,19 @@ class Difference(Shown):
         """One row a way, its questions in order."""
         rows = tuple((way.command, way.place, way.server, len(way.queries), way.result or None) for way in self.ways)
         notes = tuple(
-            f"{way.command} ({way.place}; resolv.conf of {way.resolv_of}): {way.says}. "
-            f"Asks {', then '.join(map(str, way.queries))}"
+            f"{way.command} ({way.place}; resolv.conf of {way.resolv_of}): {way.says}. Asks {_first(way.queries)}"
             for way in self.ways
         )
         notes += self.notes
         if not self.node_known:
             notes += ("The node's resolv.conf is not recorded: which server the node's dig would ask is not known",)
         return Report("", ("COMMAND", "WHERE", "SERVER", "QUESTIONS AT MOST", "RESULT"), rows, notes, self.evidence)
+
+
+def _first(queries: Sequence[Query]) -> str:
+    """The first questions, and how many more there are."""
+    told = ", then ".join(str(query) for query in queries[:2])
+    return f"{told}, and up to {len(queries) - 2} more" if len(queries) > 2 else told or "nothing"
 
 
 def compare_tools(

@@ -31,7 +31,7 @@ __all__ = ["DnsChart", "DnsPanel", "dns_figure", "dns_panel", "draw_dns"]
 _WIDTH, _ROW, _LEAST = 11.0, 0.62, 2.6
 """Inches: width, height of one try, height at least."""
 _POD, _ARROW, _SERVER, _ANSWERS = (1, 18), (19, 57), (58, 77), (83, 100)
-_POINTS, _LONGEST, _INSIDE = 8.5, 58, 26
+_POINTS, _LONGEST, _INSIDE = 8.2, 58, 26
 """Letters: their size, and how many of a name on an arrow and of a line in a box are shown."""
 _DARK, _GOOD, _BAD, _DIM = "#222222", "#1a7f37", "#b42318", "#666666"
 
@@ -45,8 +45,8 @@ def dns_figure(path: DnsPath) -> Figure:
     axes.set(xlim=(0, 101), ylim=(0, 100))
     axes.axis("off")
     conf = path.resolv
-    search = [f"  {domain}" for domain in conf.search[:6]]
-    more = ["  …"] if len(conf.search) > 6 else []
+    search = [f" {domain}" for domain in conf.search[:6]]
+    more = [" …"] if len(conf.search) > 6 else []
     about = [*_wrapped(f"pod {path.pod}", _INSIDE), f"on {path.node}", ""]
     about += ["search", *search, *more] if conf.search else ["no search list"]
     _box(axes, _POD, (4, 96), [*about, f"ndots {conf.ndots}", *(f"nameserver {server}" for server in conf.nameservers)])
