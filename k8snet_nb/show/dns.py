@@ -259,10 +259,10 @@ class DnsPanel:
     def redraw(self) -> None:
         """Look the name up and draw the way; what goes wrong is shown in its place."""
         with self._lock:
-            chosen = f"{self.selector.state}, name {printable(self.name.value.strip()) or 'none'}, {self.libc.value}"
+            pod, asked = self.selector.state, f"name {self.name.value.strip() or 'none'}, {self.libc.value}"
             text, html = self._answer()
-            self._text = f"{chosen}\n{text}".rstrip()
-            self._html = f"<p>{escape(chosen)}</p>{html}"
+            self._text = f"{pod}\n{printable(asked)}\n{text}".rstrip()
+            self._html = f"<p>{escape(pod)}</p><p>{escape(asked)}</p>{html}"
             self._pane.value = pane(self._html)
 
     def _answer(self) -> tuple[str, str]:

@@ -81,7 +81,7 @@ def _why_short(cluster: Cluster) -> str:
 
 
 def _short_slips(cluster: Cluster) -> tuple[tuple[Answer, str], ...]:
-    pod, name, namespace = _elsewhere(cluster)
+    _, name, namespace = _elsewhere(cluster)
     own = f"`{name}` alone is looked up in the pod's own namespace, where there is no such Service."
     longer = "That reaches it too, but it is not the shortest."
     full = f"{name}.{namespace}.svc"
@@ -100,8 +100,8 @@ def _dns_address(cluster: Cluster) -> str:
 
 def _why_address(cluster: Cluster) -> str:
     return (
-        f"`kubectl get service -n kube-system kube-dns` says {_dns_address(cluster)}, and the pods' resolv.conf says the "
-        f"same. Nobody holds {_TUTORIALS}: a question there is not refused, it is never answered, which looks like a "
+        f"`kubectl get service -n kube-system kube-dns` says {_dns_address(cluster)}, and so does the pods' file. "
+        f"Nobody holds {_TUTORIALS}: a question there is not refused, it is never answered, which looks like a "
         "broken DNS."
     )
 
