@@ -59,6 +59,8 @@ SIDECAR = ({"name": "i0", "restartPolicy": "Always"},)
         (pod({"phase": "Running", "conditions": READY, "containerStatuses": [RUNS, state("terminated", reason="Completed", exitCode=0)]}, 2), "1/2", "Running", 2),
         (pod({"phase": "Running", "containerStatuses": [state("terminated", reason="Completed", exitCode=0), RUNS]}, 2), "1/2", "NotReady", 2),
         (pod({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}), "0/1", "SchedulingGated", 0),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [RUNS]}, 1, SIDECAR), "1/2", "Init:CrashLoopBackOff", 5),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [state("waiting", reason="ImagePullBackOff")]}, 1, SIDECAR), "0/2", "ImagePullBackOff", 0),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -155,6 +157,7 @@ def piece(
         ({"ready": None}, "ready"),
         ({"ready": True, "serving": True, "terminating": False}, "ready"),
         ({"ready": False}, "not ready"),
+        ({"ready": False, "terminating": True}, "serving"),
         ({"ready": False, "serving": True, "terminating": True}, "serving"),
         ({"ready": False, "serving": False, "terminating": True}, "terminating"),
     ],

@@ -16,7 +16,7 @@ from k8snet_nb.errors import FactMissing, SourceError
 from k8snet_nb.sources import kube_api
 from k8snet_nb.sources.kube_api import KubeApi
 
-TOKEN = "a-secret-token"  # noqa: S105
+TOKEN = "a-secret-token"
 
 
 class Server(ThreadingHTTPServer):

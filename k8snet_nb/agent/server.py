@@ -39,6 +39,8 @@ _MOST_CHILDREN = 16
 _DEFAULT_SECONDS, _MOST_SECONDS = 30.0, 3600.0
 _GRACE = 3.0
 _LOOK_FOR_PARENT = 2.0
+_TOO_SLOW, _CANCELLED = "no answer within the time limit", "cancelled"
+_CODES = {_TOO_SLOW: "timeout", _CANCELLED: "cancelled"}
 _RUN_LIMIT = 32 * 1024 * 1024
 _REQUEST_LIMIT = 16 * 1024 * 1024
 
@@ -133,13 +135,13 @@ class Server:
             self._write(bytes(child.answer))
         else:
             why = child.why or "the process that worked on the request died"
-            self._send({"id": child.key, "error": "timeout" if child.why else "failed", "why": why})
+            self._send({"id": child.key, "error": _CODES.get(child.why, "failed"), "why": why})
 
     def _enforce(self) -> None:
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.deadline <= now:
-                child.why = child.why or "no answer within the time limit"
+                child.why = child.why or _TOO_SLOW
                 child.answer.clear()
                 self._kill(child, signal.SIGKILL)
                 child.deadline = now + 60
@@ -147,7 +149,7 @@ class Server:
     def _cancel(self, key: Any) -> None:
         for child in self._children.values():
             if child.key == key:
-                child.why = "cancelled"
+                child.why = _CANCELLED
                 self._kill(child, signal.SIGTERM)
                 child.deadline = min(child.deadline, time.monotonic() + _GRACE)
 

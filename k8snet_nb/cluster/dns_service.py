@@ -12,7 +12,7 @@ from ..facts import FactRef
 from ..parse.corefile import parse_corefile
 from ..parse.resolv_conf import ResolvConf
 from ..parse.services import ServicePort, ServiceValue
-from ..render import printable
+from ..text import printable
 
 if TYPE_CHECKING:
     from .cluster import Cluster

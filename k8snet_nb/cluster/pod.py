@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -22,8 +23,9 @@ from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
 from ..parse.links import Link
 from ..parse.pods import PodValue
-from ..render import Report, Shown
+from ..render import Report
 from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
+from .named import Named
 from .resolving import checked_libc, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
 from .tables import services_frame
 
@@ -33,31 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["Pod"]
 
 
-class Pod(Shown):
+class Pod(Named):
     """A pod. Made by :meth:`Cluster.pod`; two lookups of the same pod are equal."""
 
     def __init__(self, cluster: Cluster, value: PodValue) -> None:
+        super().__init__(value)
         self._cluster, self.value = cluster, value
-
-    @property
-    def key(self) -> str:
-        """``namespace/name``."""
-        return self.value.key
-
-    @property
-    def namespace(self) -> str:
-        """Its Kubernetes namespace."""
-        return self.value.namespace
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.value.name
-
-    @property
-    def uid(self) -> str:
-        """Its uid: what tells it from a namesake, and what its cgroups are called after."""
-        return self.value.uid
 
     @property
     def ip(self) -> str | None:
@@ -131,10 +114,8 @@ class Pod(Shown):
         """One row a route: type destination via dev source table metric; evidence in ``attrs``."""
         if self.node is None:
             raise FactMissing("route.json", f"pod {self.key}", "it is on no node yet")
-        if self.host_network:
-            routes = self._cluster.node(self.node).routes()
-        else:
-            routes = pod_routes(self._cluster, self.value)
+        node = self._cluster.node(self.node)
+        routes = node.routes() if self.host_network else pod_routes(self._cluster, self.value)
         ref = FactRef("route.json", self.node, None if self.host_network else self.key)
         command = self._cluster.source.command(ref)
         return routes_frame(routes, (Evidence(ref, command, tuple(route.line() for route in routes)),))
@@ -212,21 +193,13 @@ class Pod(Shown):
         value = self.value
         now = self._cluster.now
         age = human_duration(now - value.created) if now and value.created else "<unknown>"
-        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE")
+        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IPS", "NODE")
         row = (value.namespace, value.name, value.ready, value.status, value.restarts, age, value.ips, value.node)
         notes = [f"Services: {', '.join(self.service_keys()) or 'none leads to it'}"]
         if value.host_network:
             notes.append("On the host network: it has its node's network namespace, and so its node's address")
-        command = f"kubectl get pod --namespace {value.namespace} {value.name} -o wide"
-        ips, node = ", ".join(value.ips) or "<none>", value.node or "<none>"
-        line = f"{value.key}: status.podIPs {ips}, spec.nodeName {node}, uid {value.uid}"
-        return Report("", headings, (row,), tuple(notes), (Evidence(FactRef("pods"), command, (line,)),))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pod) and (other.key, other.uid) == (self.key, self.uid)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.uid))
-
-    def __repr__(self) -> str:
-        return f"<Pod {self.key}>"
+        command = f"kubectl get pod --namespace {quote(value.namespace)} {quote(value.name)} -o"
+        uid = Evidence(FactRef("pods"), command + " jsonpath={.metadata.uid}", (value.uid,))
+        line = f"{value.name}  {value.ready}  {value.status}  {self.ip or '<none>'}  {value.node or '<none>'}"
+        evidence = (Evidence(FactRef("pods"), f"{command} wide", (line,)), uid)
+        return Report("", headings, (row,), tuple(notes), evidence)

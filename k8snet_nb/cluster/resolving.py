@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import FactError, FactMissing, Refused
@@ -21,7 +22,7 @@ from ..facts import Evidence, FactRef
 from ..parse.dns import DnsLog, parse_dns_log
 from ..parse.pods import PodValue
 from ..parse.resolv_conf import ResolvConf, parse_resolv_conf
-from ..render import printable
+from ..text import printable
 from .dns_service import cluster_dns, cluster_domain, service_at
 
 if TYPE_CHECKING:
@@ -158,13 +159,19 @@ def resolv_conf_of(cluster: Cluster, pod: PodValue) -> PodResolvConf:
     if node:
         notes.append(node.says)
     found = compare_resolv_conf(expected, conf) if servers is not None else ()
-    fields = f"{pod.key}: spec.dnsPolicy {pod.dns_policy}" + (", spec.hostNetwork true" if pod.host_network else "")
+    policy = _policy(pod)
+    fields = f"{pod.key}: spec.dnsPolicy {policy}" + (", spec.hostNetwork true" if pod.host_network else "")
     if spec.get("dnsConfig"):
         fields += f", spec.dnsConfig {spec['dnsConfig']}"
-    command = f"kubectl get pod --namespace {pod.namespace} {pod.name} -o yaml"
+    command = f"kubectl get pod --namespace {quote(pod.namespace)} {quote(pod.name)} -o yaml"
     about = Evidence(FactRef("pods"), command, (fields,), expected.why)
     more = (node.evidence,) if node else ()
-    return PodResolvConf(pod.key, pod.dns_policy, text, conf, expected, found, tuple(notes), (evidence, about, *more))
+    return PodResolvConf(pod.key, policy, text, conf, expected, found, tuple(notes), (evidence, about, *more))
+
+
+def _policy(pod: PodValue) -> str:
+    """Its dnsPolicy as written; an API server fills ClusterFirst in where nothing is."""
+    return str((pod.raw.get("spec") or {}).get("dnsPolicy") or "ClusterFirst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +186,7 @@ class NodeConf:
 def node_conf(cluster: Cluster, node: str | None, other_than: str = "") -> NodeConf | None:
     """A node's own resolv.conf, from a pod there whose policy is Default in effect; None when no such pod is known."""
     for pod in cluster.api.pods.values() if node else ():
-        takes_over = pod.dns_policy == "Default" or (pod.dns_policy == "ClusterFirst" and pod.host_network)
+        takes_over = _policy(pod) == "Default" or (_policy(pod) == "ClusterFirst" and pod.host_network)
         spec = pod.raw.get("spec") or {}
         if pod.node != node or pod.key == other_than or not takes_over or spec.get("dnsConfig"):
             continue

@@ -139,7 +139,8 @@ def _route(item: dict[str, Any], number: int, ref: FactRef) -> Route:
         via = item.get("gateway") or (item.get("via") or {}).get("host")
         dst = str(item["dst"])
         if dst == "default":
-            six = ref.fact == "route6.json" or ":" in str(via or item.get("prefsrc") or "")
+            # only IPv6 routes have a router preference: it tells the family of a default without a gateway
+            six = ref.fact == "route6.json" or "pref" in item or ":" in str(via or item.get("prefsrc") or "")
             dst = "::/0" if six else "0.0.0.0/0"
         hops = tuple(
             (h.get("gateway") or (h.get("via") or {}).get("host"), h.get("dev")) for h in item.get("nexthops") or ()
@@ -167,5 +168,9 @@ def route_to(address: str, routes: Iterable[Route], table: str = "main") -> Rout
     """
     ip = ipaddress.ip_address(address)
     fits = [r for r in routes if r.table == table and r.network.version == ip.version and ip in r.network]
-    fits = [r for r in fits if r.type not in ("broadcast", "multicast", "anycast")]
+    fits = [r for r in fits if r.type not in ("broadcast", "multicast", "anycast") and not _dead(r)]
     return max(fits, key=lambda r: (r.network.prefixlen, -r.metric), default=None)
+
+
+def _dead(route: Route) -> bool:
+    return "dead" in (route.raw.get("flags") or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,7 +52,7 @@ def parse_node(item: Mapping[str, Any]) -> NodeValue:
         created=parse_time(meta.get("creationTimestamp")),
         version=str(info.get("kubeletVersion") or ""),
         addresses=tuple((str(a.get("type")), canonical_ip(a.get("address"))) for a in status.get("addresses") or ()),
-        pod_cidrs=tuple(str(cidr) for cidr in cidrs),
+        pod_cidrs=tuple(str(ipaddress.ip_network(cidr, strict=False)) for cidr in cidrs),
         kernel=str(info.get("kernelVersion") or ""),
         os_image=str(info.get("osImage") or ""),
         runtime=str(info.get("containerRuntimeVersion") or ""),

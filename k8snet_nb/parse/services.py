@@ -14,9 +14,10 @@ from typing import Any
 from ..errors import FactBroken
 from .api import canonical_ip, mapping, parse_time
 
-__all__ = ["Endpoint", "ServicePort", "ServiceValue", "Slice", "parse_service", "parse_slice"]
+__all__ = ["SERVICE_LABEL", "Endpoint", "ServicePort", "ServiceValue", "Slice", "parse_service", "parse_slice"]
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+"""The label by which a slice says whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,6 @@ class Slice:
     name: str
     service: str | None
     type: str
-    managed_by: str | None
     endpoints: tuple[Endpoint, ...]
 
 
@@ -205,7 +205,6 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
         name=name,
         service=f"{namespace}/{owner}" if owner else None,
         type=str(item.get("addressType") or "IPv4"),
-        managed_by=labels.get("endpointslice.kubernetes.io/managed-by"),
         endpoints=values,
     )
 
@@ -216,9 +215,8 @@ def _endpoints(
     for endpoint in endpoints:
         conditions = mapping(endpoint.get("conditions"))
         terminating = conditions.get("terminating") is True
-        # `ready` null is to be read as true, and `serving` null as `ready` (API reference of EndpointConditions).
-        ready = conditions.get("ready") is not False
-        serving = ready if conditions.get("serving") is None else conditions["serving"] is True
+        # null is to be read as true, for `ready` as for `serving` (API reference of EndpointConditions, kube-proxy)
+        ready, serving = conditions.get("ready") is not False, conditions.get("serving") is not False
         target = mapping(endpoint.get("targetRef"))
         is_pod = target.get("kind") == "Pod" and target.get("name")
         hinted = mapping(endpoint.get("hints"))

@@ -143,6 +143,8 @@ class Running:
     def result(self) -> Ran:
         """The command's end. Raises AgentError when the agent could not run it."""
         header, payload = self._agent.wait(self._key, self._slot, self._seconds)
+        if header.get("error") == "cancelled":  # before the command had started
+            return Ran(self._argv, None, b"", b"", "cancelled")
         if "error" in header:
             raise AgentError(f"{' '.join(self._argv)}: {header.get('why')}")
         size = int(header["out"])
