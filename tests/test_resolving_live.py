@@ -29,14 +29,17 @@ pytestmark = [
 
 UID = "71111111-2222-3333-4444-555555555551"
 SERVER, SILENT, LIAR = "10.91.0.1", "10.91.0.77", "10.91.0.66"
-LYING = f"""
-import socket
+WITHIN = "127.0.0.53"
+"""In the pod's own namespace alone."""
+ANSWERING = """
+import socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.bind(("{LIAR}", 53))
+sock.bind((sys.argv[1], 53))
 while True:
     query, client = sock.recvfrom(4096)
-    sock.sendto(bytes([query[0] ^ 1]) + query[1:2] + b"\\x85\\x80" + query[4:], client)
+    sock.sendto(bytes([query[0] ^ int(sys.argv[2])]) + query[1:2] + b"\\x81\\x85" + query[4:], client)
 """
+"""Refuses every question; the second word is 1 for one that gets the id wrong."""
 
 
 @dataclass
@@ -71,8 +74,12 @@ def _server(machine: Machine, node: str, folder: Path) -> None:
     command += [f"--addn-hosts={folder / 'hosts'}", "--local=/test/", "--bind-interfaces", f"--listen-address={SERVER}"]
     command += ["--user=root", "--conf-file=/dev/null", f"--pid-file={folder / 'pid'}", "--log-facility=/dev/null"]
     machine.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-    liar = ["ip", "netns", "exec", node, sys.executable, "-I", "-S", "-c", LYING]
-    machine.processes.append(subprocess.Popen(liar))
+    _answering(machine, node, LIAR, wrong=1)
+
+
+def _answering(machine: Machine, namespace: str, address: str, *, wrong: int) -> None:
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-I", "-S", "-c", ANSWERING, address, str(wrong)]
+    machine.processes.append(subprocess.Popen(command))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         file.write_text("")
         _container(machine, pod, file)
         _server(machine, node, folder)
+        _answering(machine, pod, WITHIN, wrong=0)
         silent = ["ip", "netns", "exec", node, sys.executable, "-I", "-S", "-c", sink]
         machine.processes.append(subprocess.Popen(silent))
         logs = folder / "logs" / f"default_asker_{UID}"
@@ -123,6 +131,12 @@ def test_an_answer_comes_from_inside_the_pod(place: Place) -> None:
     assert 0 < found.ms < 2000
     assert "Not joined to the cluster" in found.says[0]
     assert place.cluster.pod("default/asker").resolv_conf().conf.nameservers == (SERVER,)
+
+
+def test_the_question_leaves_from_the_pods_own_namespace(place: Place) -> None:
+    place.write(WITHIN)
+    found = place.cluster.pod("default/asker").resolve("hello.default.svc.test.", types="A")
+    assert (found.outcome, found.rcode, found.server) == ("failed", "REFUSED", WITHIN)
 
 
 def test_no_such_name(place: Place) -> None:
