@@ -11,6 +11,8 @@ Requests are headers with an ``id`` (any JSON value, given back) and an ``op``:
   uid and config hash) and optionally ``inode`` for a namespace. The answer lists key, fact and size in the payload,
   or why not;
 - ``run``: ``argv`` in the namespace of ``target``; the payload is the output, then the errors;
+- ``dns``: one question to one server from the namespace of ``target``: ``exchange`` and the answer's ``exchange`` are
+  those of :func:`.dns_exchange.answer`. Sent only when asked for, and nothing but that one message;
 - ``cancel``: ``target`` is the id of the request to end; ``stop``: the agent ends.
 
 ``timeout`` in seconds bounds each; an answer with ``error`` is a failure.
@@ -27,6 +29,7 @@ from typing import Any
 
 from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node
 from .command import find_tool, run
+from .dns_exchange import answer as dns_answer
 from .kernel import Missing, die_with_parent
 from .protocol import LIMIT, BadFrame, pack, read_frame
 
@@ -235,4 +238,12 @@ def _run(header: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]
     return answer, outcome.out + outcome.err
 
 
-_WORK = {"hello": _hello, "facts": _facts, "run": _run}
+def _dns(header: dict[str, Any], _seconds: float) -> tuple[dict[str, Any], bytes]:
+    Collector().enter(Target(header.get("target") or {}))
+    try:
+        return {"exchange": dns_answer(header["exchange"])}, b""
+    except (KeyError, TypeError, ValueError) as error:
+        raise Missing(str(error), "failed") from None
+
+
+_WORK = {"hello": _hello, "facts": _facts, "run": _run, "dns": _dns}

@@ -11,6 +11,8 @@ import pandas as pd
 
 from ..errors import FactError, FactMissing, NotFound
 from ..explain.addon import NodeNetwork
+from ..explain.dns_replicas import ReplicaComparison
+from ..explain.dns_server import CorefileExplained
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.translation import Translation
@@ -23,6 +25,8 @@ from ..parse.links import Link, parse_links
 from ..render import Report, Shown, ShownTuple, printable
 from ..sources.base import Source
 from .api import Api, pick
+from .dns_replicas import replicas_of
+from .dns_service import read_corefile
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
@@ -165,6 +169,18 @@ class Cluster(Shown):
         """
         nodes = [self.node(node)] if node else [Node(self, value) for value in self.api.nodes.values()]
         return drift_frame(found for one in nodes for found in drift_of(self, one))
+
+    def dns_replicas(self, name: str | None = None, pod: str | None = None, seconds: float = 30.0) -> ReplicaComparison:
+        """Each CoreDNS pod asked directly, and the Service's address by UDP and TCP: agreement, difference, silence.
+
+        ``name``: a full name (type A), by default the one that most of them were asked; ``pod``: from which pod. Raises
+        FactMissing when nothing was recorded, NotFound when the cluster's DNS is called otherwise.
+        """
+        return replicas_of(self, name, pod, seconds)
+
+    def corefile(self, name: str = "coredns") -> CorefileExplained:
+        """CoreDNS's configuration in words, from a ConfigMap of kube-system. Raises NotFound, FactBroken (line)."""
+        return read_corefile(self, name)
 
     def node_rules(self, name: str) -> NodeRules:
         """A node's rules, parsed once a cluster."""

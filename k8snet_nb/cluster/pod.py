@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -10,8 +11,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import FactMissing
+from ..explain.dns_file import PodResolvConf
+from ..explain.dns_path import DnsPath
+from ..explain.dns_tools import Difference
+from ..explain.names import PAIR, Cost, Query, cost, libc_differences, search_expansion
 from ..explain.pod_commands import CommandOutput
 from ..explain.pod_network import NoVethPair, VethPair, veth_of
+from ..explain.resolution import DnsAnswer
 from ..explain.sandbox import Sandbox, find_sandbox
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
@@ -20,6 +26,7 @@ from ..parse.pods import PodValue
 from ..render import Report
 from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
 from .named import Named
+from .resolving import checked_libc, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -124,6 +131,51 @@ class Pod(Named):
         the list. ``seconds`` bounds the run. Raises AgentError when the node's agent cannot run it.
         """
         return run_in_pod(self._cluster, self.value, argv, seconds)
+
+    def search_expansion(self, name: str, libc: str = "glibc", ndots: int | None = None) -> list[Query]:
+        """Every question, in order, that a program here sends for a name when no try has an answer.
+
+        By its own resolv.conf; ``libc`` is ``glibc`` or ``musl`` (Alpine); ``ndots``: as if the file said another
+        number. Raises FactMissing without that file.
+        """
+        conf = read_conf(self._cluster, self.value)[0]
+        return search_expansion(name, conf if ndots is None else replace(conf, ndots=ndots), checked_libc(libc))
+
+    def dns_cost(self, name: str, libc: str = "glibc", found_at: str | None = None) -> Cost:
+        """Tries, queries and round trips for a name: until the try ``found_at`` answers, or all of them."""
+        return cost(name, read_conf(self._cluster, self.value)[0], checked_libc(libc), found_at=found_at)
+
+    def libc_differences(self, name: str) -> tuple[str, ...]:
+        """What glibc and musl do differently with this name and this pod's resolv.conf, in words."""
+        return libc_differences(name, read_conf(self._cluster, self.value)[0])
+
+    def resolve(
+        self, name: str, libc: str = "glibc", types: str | Sequence[str] = PAIR, seconds: float = 30.0
+    ) -> DnsAnswer:
+        """Look a name up as a program here does: the search list, each question, each reply, what it is in the cluster.
+
+        Live, servers are asked now from inside its network namespace, ``seconds`` at most in all; on a recording what
+        was asked then counts, and a question that was not recorded says so. Raises FactMissing without resolv.conf,
+        FactBroken (with the line) when the answer may stand on a line of the log that cannot be read.
+        """
+        return resolve_in(self._cluster, self.value, name, libc, types, seconds)
+
+    def resolv_conf(self) -> PodResolvConf:
+        """Its /etc/resolv.conf, beside what the kubelet writes for its dnsPolicy and dnsConfig."""
+        return resolv_conf_of(self._cluster, self.value)
+
+    def compare_dns_tools(
+        self, name: str, server: str | None = None, libc: str = "glibc", seconds: float = 30.0
+    ) -> Difference:
+        """A program here, nslookup and dig here, and dig from the node through nsenter: who asks what, with results.
+
+        ``server``: the address after ``@`` on dig's command line.
+        """
+        return difference_of(self._cluster, self.value, name, libc, server, seconds)
+
+    def dns_path(self, name: str, libc: str = "glibc", seconds: float = 30.0) -> DnsPath:
+        """The way of its questions for a name: tries, the server's address, what the node makes of it, who answers."""
+        return path_of(self._cluster, self, name, libc, seconds)
 
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 
+if TYPE_CHECKING:
+    from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+
 __all__ = [
+    "DnsChart",
+    "DnsPanel",
     "Exercise",
     "Feedback",
     "ItemSelector",
@@ -15,6 +22,19 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "dns_panel",
+    "draw_dns",
     "exercise",
     "panel",
 ]
+
+_DRAWN = ("DnsChart", "DnsPanel", "dns_panel", "draw_dns")
+
+
+def __getattr__(name: str) -> Any:
+    # matplotlib takes half a second to import: what draws is loaded when it is first named
+    if name in _DRAWN:
+        from . import dns
+
+        return getattr(dns, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

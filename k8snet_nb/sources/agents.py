@@ -227,6 +227,18 @@ class Agent:
         """Run a command of the node in a network namespace to its end or time limit. Raises AgentError."""
         return self.start_run(argv, target, seconds).result()
 
+    def exchange(self, request: Mapping[str, Any], target: Mapping[str, Any], seconds: float = 30.0) -> dict[str, Any]:
+        """One DNS question to one server, sent from a network namespace: see :mod:`k8snet_nb.agent.dns_exchange`.
+
+        ``seconds`` bounds the whole, entering the namespace included; the request's ``timeout`` bounds the waiting.
+        Raises AgentError when nothing could be sent.
+        """
+        header, _ = self._ask({"op": "dns", "exchange": dict(request), "target": dict(target)}, seconds)
+        if "error" in header:
+            raise AgentError(f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}")
+        told: dict[str, Any] = header["exchange"]
+        return told
+
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         key, slot = self._post(request, seconds)
         return self.wait(key, slot, seconds)
