@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         conntrack_chart,
         conntrack_events,
         conntrack_live,
+        dns_panel,
+        draw_dns,
         exercise,
         panel,
     )
@@ -47,6 +49,8 @@ __all__ = [
     "conntrack_chart",
     "conntrack_events",
     "conntrack_live",
+    "dns_panel",
+    "draw_dns",
     "errors",
     "exercise",
     "open",
@@ -61,6 +65,8 @@ _SHOWN = (
     "conntrack_chart",
     "conntrack_events",
     "conntrack_live",
+    "dns_panel",
+    "draw_dns",
     "exercise",
     "panel",
 )

@@ -104,7 +104,7 @@ def pod_cgroup(uid: str, container: str) -> str:
 def bridge_node(machine: Machine, name: str) -> str:
     """A node with a bridge for its pods, 10.91.0.1/24 on it."""
     node = machine.namespace(name)
-    ip("link", "add", "cni0", "type", "bridge", namespace=node)
+    ip("link", "add", "cni0", "address", "02:00:00:00:00:91", "type", "bridge", namespace=node)
     ip("addr", "add", "10.91.0.1/24", "dev", "cni0", namespace=node)
     ip("link", "set", "cni0", "up", namespace=node)
     return node

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.parse.api import canonical_ip, human_duration
+from k8snet_nb.parse.api import canonical_host, canonical_ip, human_duration
 from k8snet_nb.parse.nodes import parse_node
 from k8snet_nb.parse.pods import parse_pod
 from k8snet_nb.parse.services import parse_service, parse_slice
@@ -20,7 +20,9 @@ RUNNING = {"running": {"startedAt": "2026-11-23T06:30:45Z"}}
 READY = [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}]
 
 
-def pod(status: dict[str, Any], containers: int = 1, inits: tuple[dict[str, Any], ...] = (), **meta: Any) -> dict[str, Any]:
+def pod(
+    status: dict[str, Any], containers: int = 1, inits: tuple[dict[str, Any], ...] = (), **meta: Any
+) -> dict[str, Any]:
     spec = {"containers": [{"name": f"c{i}"} for i in range(containers)], "initContainers": list(inits)}
     return {"metadata": {"namespace": "a", "name": "b", **meta}, "spec": spec, "status": status}
 
@@ -57,6 +59,8 @@ SIDECAR = ({"name": "i0", "restartPolicy": "Always"},)
         (pod({"phase": "Running", "conditions": READY, "containerStatuses": [RUNS, state("terminated", reason="Completed", exitCode=0)]}, 2), "1/2", "Running", 2),
         (pod({"phase": "Running", "containerStatuses": [state("terminated", reason="Completed", exitCode=0), RUNS]}, 2), "1/2", "NotReady", 2),
         (pod({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}), "0/1", "SchedulingGated", 0),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [RUNS]}, 1, SIDECAR), "1/2", "Init:CrashLoopBackOff", 5),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [state("waiting", reason="ImagePullBackOff")]}, 1, SIDECAR), "0/2", "ImagePullBackOff", 0),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -66,10 +70,15 @@ def test_kubectls_words(item: dict[str, Any], ready: str, status: str, restarts:
 
 
 def test_a_dual_stack_pod_has_both_addresses_in_their_canonical_spelling() -> None:
-    value = parse_pod(pod({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "FD00:0:0::1"}]}))
+    value = parse_pod(
+        pod({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "FD00:0:0::1"}]})
+    )
     assert value.ips == ("10.0.0.1", "fd00::1")
     assert canonical_ip("FD00:0:0::1") == "fd00::1"
-    assert canonical_ip("not an address") == "not an address"
+    assert canonical_host("lb.example") == "lb.example"
+    for wrong in ("not an address", "999.1.1.1", "1.2.3", "1.2.3.4.", None, 7.5):
+        with pytest.raises(ValueError, match="does not appear"):
+            canonical_ip(wrong)
 
 
 def test_only_podip_is_enough() -> None:
@@ -106,7 +115,9 @@ def service(spec: dict[str, Any], status: dict[str, Any] | None = None) -> Any:
         ({"type": "NodePort", "clusterIP": "10.32.0.1", "externalIPs": ["1.1.1.1"]}, None, "10.32.0.1", "1.1.1.1"),
     ],
 )  # fmt: skip
-def test_addresses_as_kubectl_prints_them(spec: dict, status: dict | None, cluster_ip: str | None, external_ip: str | None) -> None:
+def test_addresses_as_kubectl_prints_them(
+    spec: dict, status: dict | None, cluster_ip: str | None, external_ip: str | None
+) -> None:
     value = service(spec, status)
     assert (value.cluster_ip, value.external_ip) == (cluster_ip, external_ip)
 
@@ -134,7 +145,9 @@ def test_a_port_that_is_none(port: object) -> None:
         service({"ports": [port]})
 
 
-def piece(endpoints: Any, ports: Any = ({"port": 80},), kind: str = "IPv4", labels: dict[str, str] | None = None) -> Any:
+def piece(
+    endpoints: Any, ports: Any = ({"port": 80},), kind: str = "IPv4", labels: dict[str, str] | None = None
+) -> Any:
     meta = {"namespace": "a", "name": "s-1", "labels": labels or {}}
     return parse_slice({"metadata": meta, "addressType": kind, "endpoints": endpoints, "ports": ports})
 
@@ -147,6 +160,7 @@ def piece(endpoints: Any, ports: Any = ({"port": 80},), kind: str = "IPv4", labe
         ({"ready": None}, "ready"),
         ({"ready": True, "serving": True, "terminating": False}, "ready"),
         ({"ready": False}, "not ready"),
+        ({"ready": False, "terminating": True}, "serving"),
         ({"ready": False, "serving": True, "terminating": True}, "serving"),
         ({"ready": False, "serving": False, "terminating": True}, "terminating"),
     ],
@@ -158,11 +172,15 @@ def test_an_endpoints_three_conditions_in_a_word(conditions: dict | None, word: 
 
 def test_a_slice_is_the_product_of_endpoints_and_ports_and_null_is_none() -> None:
     assert piece(None, None).endpoints == ()
-    found = piece([{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}], [{"port": 1}, {"port": 2, "protocol": "SCTP"}])
+    found = piece(
+        [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}], [{"port": 1}, {"port": 2, "protocol": "SCTP"}]
+    )
     assert [(e.address, e.port, e.protocol) for e in found.endpoints] == [
         ("10.0.0.1", 1, "TCP"), ("10.0.0.1", 2, "SCTP"), ("10.0.0.2", 1, "TCP"), ("10.0.0.2", 2, "SCTP"),
     ]  # fmt: skip
-    assert [e.port for e in piece([{"addresses": ["10.0.0.1"]}], []).endpoints] == [None], "a headless Service of any port"
+    assert [e.port for e in piece([{"addresses": ["10.0.0.1"]}], []).endpoints] == [None], (
+        "a headless Service of any port"
+    )
 
 
 def test_whose_a_slice_is_and_what_its_endpoints_are() -> None:
@@ -187,10 +205,19 @@ def test_a_slice_that_cannot_be_read(endpoints: object) -> None:
 
 def test_nodes_as_kubectl_lists_them() -> None:
     def status(*conditions: str, **spec: Any) -> str:
-        item = {"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": [{"type": "Ready", "status": c} for c in conditions]}}
+        item = {
+            "metadata": {"name": "n"},
+            "spec": spec,
+            "status": {"conditions": [{"type": "Ready", "status": c} for c in conditions]},
+        }
         return parse_node(item).status
 
-    assert [status("True"), status("False"), status("Unknown"), status()] == ["Ready", "NotReady", "NotReady", "Unknown"]
+    assert [status("True"), status("False"), status("Unknown"), status()] == [
+        "Ready",
+        "NotReady",
+        "NotReady",
+        "Unknown",
+    ]
     assert status("True", unschedulable=True) == "Ready,SchedulingDisabled"
     meta = {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "etcd"}}
     assert parse_node({"metadata": meta}).roles == ("control-plane", "etcd")

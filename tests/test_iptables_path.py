@@ -345,11 +345,16 @@ def test_a_long_chain_is_no_different(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"192.0.2.{n}", port, protocol) for n in (3, 7, 60) for port in (5, 39, 80, 99) for protocol in ("tcp", "udp")
     ]
     indexed = made(filters=text)
+    ends = [ask(indexed, dst, port, protocol=protocol) for dst, port, protocol in packets]
     monkeypatch.setattr("k8snet_nb.parse.iptables.LONG_CHAIN", 10**6)
     plain = made(filters=text)
-    ends = [ask(indexed, dst, port, protocol=protocol) for dst, port, protocol in packets]
     assert ends == [ask(plain, dst, port, protocol=protocol) for dst, port, protocol in packets]
     assert {end.action for end in ends} == {"drop", "reject", "none"}
+
+
+def test_a_node_without_known_addresses() -> None:
+    outcome = evaluate(made("-A PREROUTING -p udp -j ACCEPT"), Packet(4, "tcp", "192.0.2.1", 80), NodeView("n"))
+    assert outcome.unknown == ("the node's own addresses are not known: the packet is taken as one that it forwards",)
 
 
 def test_policies() -> None:

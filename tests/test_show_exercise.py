@@ -170,6 +170,10 @@ RECORDED = {
     "02-2": ("hello-world", "orphan"),
     "02-3": ("example-external", "hello-headless"),
     "02-4": ("kubectl get service –all-namespaces", "kubectl get service --all-namespaces"),
+    "07-1": ("4", "8"),
+    "07-2": ("cart", "cart.shop"),
+    "07-3": ("10.30.0.10", "10.32.0.10"),
+    "07-4": ("search, options", "nameserver, search and options"),
 }
 """A wrong and the right answer on the bundled recording, read off the recording by hand."""
 
@@ -193,6 +197,10 @@ def test_the_lessons_exercises_on_the_bundled_recording(number: str, cluster: kn
         ("00-3", "172.30.0.11", "masqueraded"),
         ("02-1", 6, "no cluster IP, yet DNS"),
         ("02-3", "example-external, hello-headless", "CNAME"),
+        ("07-1", 4, "asked for twice"),
+        ("07-2", "cart.shop.svc.cluster.local", "not the shortest"),
+        ("07-3", "10.30.0.10", "the tutorial has typed"),
+        ("07-4", "search options", "behind the @"),
     ],
 )
 def test_likely_slips_are_explained(number: str, given: object, why: str, cluster: kn.Cluster) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import FactMissing, Refused
 from ..explain.pod_commands import CommandOutput, rendered_command
 from ..explain.pod_network import HostInterface
-from ..explain.sandbox import NodeFacts, PodFacts, pod_identity
+from ..explain.sandbox import NodeView, PodView, pod_identity
 from ..facts import Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
@@ -52,7 +52,7 @@ def _read(cluster: Cluster, ref: FactRef, parse: Callable[[bytes, FactRef], T]) 
         return None
 
 
-def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
+def node_facts(cluster: Cluster, node: str | None) -> NodeView | None:
     """What is known of the kernel of a node; None when nothing is."""
     if node is None or node not in cluster.source.nodes():
         return None
@@ -61,7 +61,7 @@ def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
         return _read(cluster, FactRef(name, node), parse)
 
     netns = cluster.about_node(node).get("netns")
-    return NodeFacts(
+    return NodeView(
         node,
         netns if isinstance(netns, int) else None,
         fact("addr.json", parse_links),
@@ -74,17 +74,17 @@ def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
     )
 
 
-def pod_facts(cluster: Cluster, pod: PodValue) -> PodFacts:
+def pod_facts(cluster: Cluster, pod: PodValue) -> PodView:
     """A pod and what was read inside its network namespace."""
     identity = pod_identity(pod)
     if pod.node is None or pod.node not in cluster.source.nodes():
-        return PodFacts(identity)
+        return PodView(identity)
 
     def fact(name: str, parse: Callable[[bytes, FactRef], T]) -> T | None:
         return _read(cluster, FactRef(name, pod.node, pod.key), parse)
 
     routes = fact("route.json", parse_routes)
-    return PodFacts(
+    return PodView(
         identity,
         fact("addr.json", parse_links),
         _both(routes, fact("route6.json", parse_routes)),
@@ -123,8 +123,10 @@ def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
     """One row an interface of a node, with the pod behind it."""
     found = list(interfaces)
     rows = [
-        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master, k.peer_ifindex, k.peer_nsid)
-        + (one.pod, one.netns, one.says)
+        (
+            *(k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses))),
+            *(k.master, k.peer_ifindex, k.peer_nsid, one.pod, one.netns, one.says),
+        )
         for one in found
         for k in (one.link,)
     ]
@@ -157,13 +159,20 @@ def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: fl
     runner = runner_of(cluster)
     if runner is None:
         return rendered_command(
-            argv, lambda fact: cluster.source.read(FactRef(fact, pod.node, pod.key)), FactRef("", pod.node, pod.key)
+            argv, lambda fact: cluster.source.read(_recorded(fact, pod)), FactRef("", pod.node, pod.key)
         )
     return as_output(argv, runner.start_run(pod.key, argv, seconds), FactRef("addr.json", pod.node, pod.key).place)
+
+
+def _recorded(fact: str, pod: PodValue) -> FactRef:
+    """A pod on the host network has its node's interfaces and routes; its resolv.conf is its own."""
+    own = fact == "resolv.conf" or not pod.host_network
+    return FactRef(fact, pod.node, pod.key if own else None)
 
 
 def as_output(argv: Sequence[str], running: Running, place: str) -> CommandOutput:
     """Wait for a running command, and keep its output apart from its errors."""
     ran = running.result()
     out, err = (part.decode("utf-8", "replace") for part in (ran.out, ran.err))
-    return CommandOutput(tuple(argv), out, err, ran.status, place, ended=ran.ended)
+    note = "A program of the node, in the pod's network namespace; files are the node's (its mount namespace)."
+    return CommandOutput(tuple(argv), out, err, ran.status, place, ended=ran.ended, note=note)

@@ -9,7 +9,7 @@ from functools import cached_property
 from ..errors import FactMissing
 from ..explain import iptables_path, ipvs_path, nft_path
 from ..explain.outcome import NodeView, Outcome, Packet
-from ..explain.proxy_mode import KubeProxyTable, ProxyMode, VirtualServers, proxy_mode
+from ..explain.proxy_mode import ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
 from ..facts import FactRef
 from ..parse import iptables, nft
 from ..parse.api import parse_object
@@ -22,7 +22,6 @@ from ..sources.base import Source
 __all__ = ["NodeRules", "node_view"]
 
 _SAVES = {4: ("iptables-save.txt", "iptables-legacy-save.txt"), 6: ("ip6tables-save.txt", "ip6tables-legacy-save.txt")}
-_MAPS = ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports")
 
 
 class NodeRules:
@@ -74,8 +73,8 @@ class NodeRules:
         return proxy_mode(
             self.node,
             iptables=saves or None,
-            nft=self._kube_proxy_tables() if self._has("nft.json") else None,
-            ipvs=self._virtual_servers(),
+            nft=kube_proxy_tables(self.nft) if self._has("nft.json") else None,
+            ipvs=virtual_servers(self.servers) if self._has("ipvs-save.txt") else None,
             own_word=self._own_word(),
             processes=self._commands(),
         )
@@ -89,35 +88,6 @@ class NodeRules:
             rules = self.iptables(packet.family) if any(self._has(fact) for fact in _SAVES[packet.family]) else None
             return ipvs_path.evaluate(self.servers, packet, view, rules, self.ipsets)
         return iptables_path.evaluate(self.iptables(packet.family), packet, view, ipsets=self.ipsets)
-
-    def _kube_proxy_tables(self) -> list[KubeProxyTable]:
-        found = []
-        for family in ("ip", "ip6"):
-            table = self.nft.table(family, "kube-proxy")
-            if table is None:
-                continue
-            maps = [table.sets[name] for name in _MAPS if name in table.sets]
-            sizes = {one.name: len(one.exact) + len(one.ranged) for one in maps}
-            base = table.chains.get("nat-prerouting")
-            other = self.nft.table(family, "nat")
-            found.append(
-                KubeProxyTable(
-                    family,
-                    sum(sizes.values()),
-                    handle=table.raw.get("handle"),
-                    priority=base.prio if base else -100,
-                    iptables_handle=other.raw.get("handle") if other else None,
-                    lines=tuple(
-                        f"table {family} kube-proxy: map {name}, {size} elements" for name, size in sizes.items()
-                    ),
-                )
-            )
-        return found
-
-    def _virtual_servers(self) -> VirtualServers | None:
-        if not self._has("ipvs-save.txt"):
-            return None
-        return VirtualServers(len(self.servers), tuple(server.text for server in self.servers[:4]))
 
     def _own_word(self) -> str | None:
         try:

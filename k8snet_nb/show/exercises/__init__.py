@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..question import Question
-from . import lesson_00, lesson_01, lesson_02, lesson_05
+from . import lesson_00, lesson_01, lesson_02, lesson_05, lesson_07
 
 __all__ = ["EXERCISES"]
 
-EXERCISES: dict[str, Question] = {
-    entry.number: entry for lesson in (lesson_00, lesson_01, lesson_02, lesson_05) for entry in lesson.EXERCISES
-}
+_LESSONS = (lesson_00, lesson_01, lesson_02, lesson_05, lesson_07)
+
+EXERCISES: dict[str, Question] = {entry.number: entry for lesson in _LESSONS for entry in lesson.EXERCISES}
 """All exercises, in the order of the lessons."""
