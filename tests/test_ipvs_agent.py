@@ -76,7 +76,8 @@ def test_an_agent_without_packages_finds_the_one_it_needs() -> None:
     boot = (
         "import sys,types;p=types.ModuleType('k8snet_nb');p.__path__=[sys.argv[1]];sys.modules['k8snet_nb']=p;"
         "from k8snet_nb.agent import tools;import importlib.util as u;"
-        "before=u.find_spec('pyroute2');tools._find_pyroute2();print(before is None, u.find_spec('pyroute2') is not None)"
+        "before=u.find_spec('pyroute2');tools._find_pyroute2();"
+        "print(before is None, u.find_spec('pyroute2') is not None)"
     )
     package = str(Path(tools.__file__).parent.parent)
     command = [sys.executable, "-I", "-S", "-c", boot, package]
