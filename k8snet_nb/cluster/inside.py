@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 __all__ = [
+    "PodRun",
     "Runner",
     "as_output",
     "host_frame",
@@ -32,6 +33,7 @@ __all__ = [
     "routes_frame",
     "run_in_pod",
     "runner_of",
+    "start_in_pod",
 ]
 
 T = TypeVar("T")
@@ -123,8 +125,8 @@ def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
     """One row an interface of a node, with the pod behind it."""
     found = list(interfaces)
     rows = [
-        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master, k.peer_ifindex, k.peer_nsid)
-        + (one.pod, one.netns, one.says)
+        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master)
+        + (k.peer_ifindex, k.peer_nsid, one.pod, one.netns, one.says)
         for one in found
         for k in (one.link,)
     ]
@@ -148,18 +150,55 @@ def runner_of(cluster: Cluster) -> Runner | None:
     return cluster.source if isinstance(cluster.source, Runner) else None
 
 
-def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> CommandOutput:
-    """Run a command in a pod's network namespace, or render its output from recorded facts."""
+class PodRun:
+    """A command in a pod's network namespace: :meth:`cancel` it, or wait for its :meth:`result`.
+
+    On a recording nothing runs; the result is rendered at once.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], place: str, running: Running | None = None, rendered: CommandOutput | None = None
+    ) -> None:
+        self._argv, self._place, self._running, self._rendered = tuple(argv), place, running, rendered
+
+    def cancel(self) -> None:
+        """Have the command ended; what it wrote until then is in the result. Raises AgentError."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def result(self) -> CommandOutput:
+        """What it wrote. Raises AgentError when the node's agent could not run it."""
+        if self._rendered is not None:
+            return self._rendered
+        if self._running is None:
+            raise Refused(f"{' '.join(self._argv)} was not started")
+        return as_output(self._argv, self._running, self._place)
+
+
+def start_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> PodRun:
+    """Start a command in a pod's network namespace, or render its output from recorded facts."""
     if isinstance(argv, str) or not argv:
         raise Refused('give the command as a list of words, such as ["ip", "addr"]')
     if pod.node is None:
         raise Refused(f"pod {pod.key} is on no node yet: there is no network namespace to enter")
+    place = FactRef("addr.json", pod.node, pod.key).place
     runner = runner_of(cluster)
-    if runner is None:
-        return rendered_command(
-            argv, lambda fact: cluster.source.read(FactRef(fact, pod.node, pod.key)), FactRef("", pod.node, pod.key)
-        )
-    return as_output(argv, runner.start_run(pod.key, argv, seconds), FactRef("addr.json", pod.node, pod.key).place)
+    if runner is not None:
+        return PodRun(argv, place, runner.start_run(pod.key, argv, seconds))
+    ref = FactRef("", pod.node, pod.key)
+    shown = rendered_command(argv, lambda fact: _recorded(cluster, pod, fact), ref)
+    return PodRun(argv, place, rendered=shown)
+
+
+def _recorded(cluster: Cluster, pod: PodValue, fact: str) -> bytes:
+    """A recorded fact of the pod's network namespace: of its node's, where it has none of its own (hostNetwork)."""
+    own = fact == "resolv.conf" or not pod.host_network
+    return cluster.source.read(FactRef(fact, pod.node, pod.key if own else None))
+
+
+def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> CommandOutput:
+    """The same to its end."""
+    return start_in_pod(cluster, pod, argv, seconds).result()
 
 
 def as_output(argv: Sequence[str], running: Running, place: str) -> CommandOutput:

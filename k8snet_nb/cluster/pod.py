@@ -17,7 +17,17 @@ from ..parse.api import human_duration
 from ..parse.links import Link
 from ..parse.pods import PodValue
 from ..render import Report, Shown
-from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
+from .inside import (
+    PodRun,
+    links_frame,
+    node_facts,
+    pod_facts,
+    pod_routes,
+    routes_frame,
+    run_in_pod,
+    runner_of,
+    start_in_pod,
+)
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -31,6 +41,11 @@ class Pod(Shown):
 
     def __init__(self, cluster: Cluster, value: PodValue) -> None:
         self._cluster, self.value = cluster, value
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it was looked up in."""
+        return self._cluster
 
     @property
     def key(self) -> str:
@@ -143,6 +158,15 @@ class Pod(Shown):
         the list. ``seconds`` bounds the run. Raises AgentError when the node's agent cannot run it.
         """
         return run_in_pod(self._cluster, self.value, argv, seconds)
+
+    def start_run(self, argv: Sequence[str], seconds: float = 30.0) -> PodRun:
+        """The same as :meth:`run`, to be cancelled or waited for."""
+        return start_in_pod(self._cluster, self.value, argv, seconds)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether commands really run there; on a recording they are rendered from facts."""
+        return runner_of(self._cluster) is not None
 
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""
