@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
+from ..cgroups import pod_of, same_pod
 from ..errors import FactMissing, Refused
 from ..explain.pod_commands import CommandOutput, rendered_command
 from ..explain.pod_network import HostInterface
@@ -27,9 +28,11 @@ __all__ = [
     "as_output",
     "host_frame",
     "links_frame",
+    "namespaces_frame",
     "node_facts",
     "pod_facts",
     "pod_routes",
+    "processes_frame",
     "routes_frame",
     "run_in_pod",
     "runner_of",
@@ -124,16 +127,35 @@ def links_frame(links: Iterable[Link], evidence: tuple[Evidence, ...]) -> pd.Dat
 def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
     """One row an interface of a node, with the pod behind it."""
     found = list(interfaces)
-    rows = [
-        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master)
-        + (k.peer_ifindex, k.peer_nsid, one.pod, one.netns, one.says)
-        for one in found
-        for k in (one.link,)
-    ]
+    rows = []
+    for one in found:
+        k = one.link
+        own = (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master)
+        rows.append((*own, k.peer_ifindex, k.peer_nsid, one.pod, one.netns, one.says))
     columns = "ifindex name kind mtu mac addresses master peer_ifindex peer_nsid pod netns says".split()
     frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"ifindex": "int64", "mtu": "int64"})
     frame.attrs["evidence"] = tuple(e for one in found for e in one.evidence)
     return frame
+
+
+def processes_frame(facts: NodeFacts, pods: Iterable[PodValue]) -> pd.DataFrame:
+    """One row a process: pid netns pod cmdline cgroup. ``pod`` by the uid or config hash in its cgroup path."""
+    owners = {identity: pod.key for pod in pods for identity in pod_identity(pod).identities}
+    rows = []
+    for process in facts.processes or ():
+        named = pod_of(process.cgroups)
+        key = next((owner for uid, owner in owners.items() if named and same_pod(named.uid, (uid,))), None)
+        cgroup = next((path for path in process.cgroups if pod_of((path,))), next(iter(process.cgroups), None))
+        rows.append((process.pid, process.netns, key, process.cmdline, cgroup))
+    frame = pd.DataFrame(rows, columns="pid netns pod cmdline cgroup".split(), dtype=object)
+    return frame.astype({"pid": "int64", "netns": "Int64"})
+
+
+def namespaces_frame(facts: NodeFacts) -> pd.DataFrame:
+    """One row a network namespace, as ``lsns -t net``: ns netnsid nprocs pid nsfs command."""
+    rows = [(n.inode, n.nsid, n.nprocs, n.pid, n.bound, n.command) for n in facts.namespaces or ()]
+    frame = pd.DataFrame(rows, columns="ns netnsid nprocs pid nsfs command".split(), dtype=object)
+    return frame.astype({"ns": "int64", "netnsid": "Int64", "nprocs": "int64", "pid": "Int64"})
 
 
 def routes_frame(routes: Iterable[Route], evidence: tuple[Evidence, ...]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from ..parse.links import Link, Route
 from ..parse.namespaces import Namespace, NamespaceId, PodProcesses, process_line
 from ..parse.pods import PodValue
 from ..parse.routing import FdbEntry, Neighbour
+from ..render import Report, Shown
 
 __all__ = ["NodeFacts", "PodFacts", "PodIdentity", "Sandbox", "evidence", "find_sandbox", "host_of", "pod_identity"]
 
@@ -79,7 +80,7 @@ class PodFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Shown):
     """Where a pod lives on its node.
 
     ``pid``: the sandbox process, None where there is none. ``netns``: the namespace's inode, None where unknown.
@@ -94,6 +95,12 @@ class Sandbox:
     reason: str = ""
     text: str = ""
     evidence: tuple[Evidence, ...] = ()
+
+    def report(self) -> Report:
+        """Process and namespace in one row, what is missing, and how it is known."""
+        headings = ("SANDBOX PID", "NETWORK NAMESPACE", "HOST NETWORK", "ALL ITS PIDS")
+        row = (self.pid, self.netns, self.host_network, self.pids)
+        return Report("", headings, (row,), (self.text,) if self.text else (), self.evidence)
 
 
 def evidence(

@@ -51,8 +51,9 @@ class EnterPanel:
         self._turn = 0  # the number of the command that may write into the pane
         self._text, self._html = "", ""
         self._build(command)
+        pod = self._pod()
         self.run()
-        self.wait(first)
+        self.wait(first if pod is not None and pod.can_run else None)  # a recording's answer is always there at once
         if isinstance(where, ItemSelector):
             where.on_change(lambda _pod: self._other_pod())
 
@@ -133,7 +134,7 @@ class EnterPanel:
             self._show(*_message(f"Press Run, or Enter, to run the command in {pod.key}."))
         else:
             self._start(0.0)
-            self.wait(2.0)
+            self.wait()
 
     def _abandon(self) -> None:
         with self._lock:
