@@ -22,6 +22,7 @@ from ..parse.links import Link, parse_links
 from ..render import Report, Shown, printable
 from ..sources.base import Source
 from .api import Api, pick
+from .inside import sandboxes_frame
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
@@ -67,6 +68,13 @@ class Cluster(Shown):
         ``status`` is kubectl's word, ``ready`` as ``1/1``, ``ips`` a tuple; ``ip`` and ``node`` are None until known.
         """
         return pods_frame((p for p in self.api.pods.values() if namespace in (None, p.namespace)), self.now)
+
+    def sandboxes(self) -> pd.DataFrame:
+        """One row a pod: namespace name node pid netns host_network. None where there is no process or namespace.
+
+        ``pid``: of the sandbox process, on its node; ``netns``: the inode of the network namespace. Raises FactBroken.
+        """
+        return sandboxes_frame(self)
 
     def services(self, namespace: str | None = None) -> pd.DataFrame:
         """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless.

@@ -11,7 +11,7 @@ from ..cgroups import pod_of, same_pod
 from ..errors import FactMissing, Refused
 from ..explain.pod_commands import CommandOutput, rendered_command
 from ..explain.pod_network import HostInterface
-from ..explain.sandbox import NodeFacts, PodFacts, pod_identity
+from ..explain.sandbox import NodeFacts, PodFacts, find_sandbox, pod_identity
 from ..facts import Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
@@ -36,6 +36,7 @@ __all__ = [
     "routes_frame",
     "run_in_pod",
     "runner_of",
+    "sandboxes_frame",
     "start_in_pod",
 ]
 
@@ -147,15 +148,25 @@ def processes_frame(facts: NodeFacts, pods: Iterable[PodValue]) -> pd.DataFrame:
         key = next((owner for uid, owner in owners.items() if named and same_pod(named.uid, (uid,))), None)
         cgroup = next((path for path in process.cgroups if pod_of((path,))), next(iter(process.cgroups), None))
         rows.append((process.pid, process.netns, key, process.cmdline, cgroup))
-    frame = pd.DataFrame(rows, columns="pid netns pod cmdline cgroup".split(), dtype=object)
-    return frame.astype({"pid": "int64", "netns": "Int64"})
+    return pd.DataFrame(rows, columns="pid netns pod cmdline cgroup".split(), dtype=object).astype({"pid": "int64"})
 
 
 def namespaces_frame(facts: NodeFacts) -> pd.DataFrame:
     """One row a network namespace, as ``lsns -t net``: ns netnsid nprocs pid nsfs command."""
     rows = [(n.inode, n.nsid, n.nprocs, n.pid, n.bound, n.command) for n in facts.namespaces or ()]
     frame = pd.DataFrame(rows, columns="ns netnsid nprocs pid nsfs command".split(), dtype=object)
-    return frame.astype({"ns": "int64", "netnsid": "Int64", "nprocs": "int64", "pid": "Int64"})
+    return frame.astype({"ns": "int64", "nprocs": "int64"})
+
+
+def sandboxes_frame(cluster: Cluster) -> pd.DataFrame:
+    """One row a pod: namespace name node pid netns host_network, sorted by name; None for what is not known."""
+    nodes = {name: node_facts(cluster, name) for name in cluster.source.nodes()}
+    rows = []
+    for key, pod in sorted(cluster.api.pods.items()):
+        box = find_sandbox(pod_facts(cluster, pod), nodes.get(pod.node or ""))
+        rows.append((*key.split("/", 1), pod.node, box.pid, box.netns, pod.host_network))
+    columns = "namespace name node pid netns host_network".split()
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"host_network": bool})
 
 
 def routes_frame(routes: Iterable[Route], evidence: tuple[Evidence, ...]) -> pd.DataFrame:

@@ -99,7 +99,8 @@ class Sandbox(Shown):
     def report(self) -> Report:
         """Process and namespace in one row, what is missing, and how it is known."""
         headings = ("SANDBOX PID", "NETWORK NAMESPACE", "HOST NETWORK", "ALL ITS PIDS")
-        row = (self.pid, self.netns, self.host_network, self.pids)
+        host = None if self.netns is None and not self.host_network else self.host_network
+        row = (self.pid, self.netns, host, self.pids)
         return Report("", headings, (row,), (self.text,) if self.text else (), self.evidence)
 
 

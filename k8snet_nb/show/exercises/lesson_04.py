@@ -105,7 +105,7 @@ def _ask_crowd(cluster: Cluster) -> str:
     node, index, _ = _crowd(cluster)
     return (
         "Spot the error. The tutorial reads `@if11` as the 11th interface. It is an index, not a place in a list, and "
-        f"it counts in the *other* namespace. How many interfaces of `{node}` say `@if{index}`?"
+        f"it counts in the other namespace. How many interfaces of `{node}` say `@if{index}`?"
     )
 
 
