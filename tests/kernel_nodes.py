@@ -56,7 +56,8 @@ class Machine:
         """A sleeping process in a namespace and a cgroup, with a title of its own; its pid."""
         folder = self._folder(cgroup)
         before = f"echo $$ > {folder}/cgroup.procs; exec -a '{title}' sleep 1000"
-        child = subprocess.Popen(["ip", "netns", "exec", namespace, "bash", "-c", before])
+        # not `ip netns exec`: it mounts a new /sys, below which the cgroup trees may be missing
+        child = subprocess.Popen(["nsenter", f"--net=/run/netns/{namespace}", "bash", "-c", before])
         self.processes.append(child)
         deadline = time.monotonic() + 5
         while title not in Path(f"/proc/{child.pid}/cmdline").read_text() and time.monotonic() < deadline:

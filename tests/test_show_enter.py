@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from kernel_nodes import PREFIX, Machine, bridge_node, cgroup_root, pod_cgroup, pod_on_bridge
@@ -141,7 +140,7 @@ def test_stop(source: FakeSource) -> None:
     panel.stop_button.click()
     panel.wait(10)
     assert not panel.running
-    assert panel.text.endswith("so far\nstopped; exit status -15".replace("exit status -15", "ended by signal 15"))
+    assert panel.text.endswith("so far\nstopped; ended by signal 15")
     panel.stop()
     assert "Nothing is running" in panel._status.value
 

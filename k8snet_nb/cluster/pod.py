@@ -139,10 +139,8 @@ class Pod(Shown):
         """One row a route: type destination via dev source table metric; evidence in ``attrs``."""
         if self.node is None:
             raise FactMissing("route.json", f"pod {self.key}", "it is on no node yet")
-        if self.host_network:
-            routes = self._cluster.node(self.node).routes()
-        else:
-            routes = pod_routes(self._cluster, self.value)
+        host = self._cluster.node(self.node) if self.host_network else None
+        routes = host.routes() if host else pod_routes(self._cluster, self.value)
         ref = FactRef("route.json", self.node, None if self.host_network else self.key)
         command = self._cluster.source.command(ref)
         return routes_frame(routes, (Evidence(ref, command, tuple(route.line() for route in routes)),))

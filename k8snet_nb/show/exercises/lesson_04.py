@@ -84,7 +84,7 @@ def _why_unlike(cluster: Cluster) -> str:
     node, found = _unlike_veth(cluster)
     return (
         f"`ip -d link` on `{node}` says veth of {', '.join(f'`{name}`' for name in found)}, and nothing says that a "
-        "pod is at the other end. Calico's begin with `cali`, Cilium's with `lxc`. Trust the kind, the indices and the id."
+        "pod is at the other end. Calico's begin with `cali`, Cilium's with `lxc`. Trust kind, indices and id."
     )
 
 
