@@ -206,7 +206,7 @@ def test_a_real_namespace(machine: Machine) -> None:
 
 def _sleeping(line: str) -> bool:
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return line in listed.splitlines()
+    return any(args.endswith(line) for args in listed.splitlines())
 
 
 def _until(holds: object) -> None:
