@@ -95,7 +95,7 @@ def test_what_a_recording_cannot_answer_is_refused_with_the_list(recorded: Enter
 @pytest.mark.parametrize(("line", "says"), [("ip 'addr", "no closing quotation"), ("  ", "write a command")])
 def test_a_bad_command_line_is_one_message(recorded: EnterPanel, line: str, says: str) -> None:
     assert says in typed(recorded, line)
-    assert len(recorded.text.splitlines()) == 1
+    assert len(recorded.text.splitlines()) == 2
 
 
 def test_another_pod_answers_at_once(recorded: EnterPanel) -> None:
@@ -122,6 +122,7 @@ def test_output_errors_and_status_apart_and_inert(source: FakeSource) -> None:
     panel.wait(10)
     lines = panel.text.splitlines()
     assert lines == [
+        "pod default/client",
         "[node node-one, in the network namespace of pod default/client]$ tool 'two words'",
         "out <b>", "Errors:", "err \\x1b[31m", "exit status 3",
     ]  # fmt: skip
@@ -161,7 +162,7 @@ def test_a_closed_panel_or_another_pod_ends_the_command(source: FakeSource, leav
 def test_what_fails_is_shown(source: FakeSource) -> None:
     panel = kn.enter(Cluster(source).pod("default/client"), "broken")
     panel.wait(10)
-    assert panel.text == "the agent went away"
+    assert panel.text == "pod default/client\nthe agent went away"
 
 
 @pytest.fixture

@@ -49,8 +49,8 @@ class EnterPanel:
         self._run: PodRun | None = None
         self._stopping = False
         self._turn = 0  # the number of the command that may write into the pane
-        self._text, self._html = "", ""
         self._build(command)
+        self._show("", "", "")
         pod = self._pod()
         self.run()
         self.wait(first if pod is not None and pod.can_run else None)  # a recording's answer is always there at once
@@ -64,7 +64,7 @@ class EnterPanel:
 
     @property
     def text(self) -> str:
-        """Output and state as text."""
+        """The pod, the output and how it ended."""
         return self._text
 
     def run(self) -> None:
@@ -129,7 +129,7 @@ class EnterPanel:
         self._abandon()
         pod = self._pod()
         if pod is None:
-            self._show(*_message(self._no_pod()))
+            self._show("", "", "")
         elif pod.can_run:
             self._show(*_message(f"Press Run, or Enter, to run the command in {pod.key}."))
         else:
@@ -174,7 +174,7 @@ class EnterPanel:
     def _execute(self, turn: int) -> CommandOutput:
         argv, pod = _words(self.command.value), self._pod()
         if pod is None:
-            raise Refused(self._no_pod())
+            raise Refused("choose a pod first")
         run = pod.start_run(argv, self._seconds)
         with self._lock:
             mine = turn == self._turn
@@ -191,22 +191,18 @@ class EnterPanel:
     def _pod(self) -> Pod | None:
         return self._where.value if isinstance(self._where, ItemSelector) else self._where
 
-    def _no_pod(self) -> str:
-        return self._where.state if isinstance(self._where, ItemSelector) else ""
-
     def _say(self, state: str) -> None:
         self._status.value = status_html(state)
 
     def _show(self, text: str, html: str, state: str) -> None:
-        self._text = f"{text}\n{state}" if state else text
-        self._html = html + (f"<p>{escape(state)}</p>" if state else "")
-        self._pane.value = pane(html)
-        self._say(state)
+        where = self._where.state if isinstance(self._where, ItemSelector) else f"pod {printable(self._where.key)}"
+        self._text = "\n".join(part for part in (where, text, state) if part)
+        self._html = f"<p>{escape(where)}</p>{html}" + (f"<p>{escape(state)}</p>" if state else "")
+        self._pane.value = pane(self._html)
+        self._say("")
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        state = f"{self._where.state}\n" if isinstance(self._where, ItemSelector) else ""
-        head = f"<p>{escape(state)}</p>" if state else ""
-        return live_bundle(self.layout, state + self._text, head + self._html)
+        return live_bundle(self.layout, self._text, self._html)
 
 
 def enter(where: ItemSelector[Pod] | Pod, command: str = "ip addr", seconds: float = 60.0) -> EnterPanel:
