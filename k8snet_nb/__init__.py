@@ -21,7 +21,17 @@ from .render import as_kubectl
 from .sources.opening import open_source
 
 if TYPE_CHECKING:
-    from .show import NodeSelector, PodSelector, ServiceSelector, dns_panel, draw_dns, exercise, panel
+    from .show import (
+        NodeSelector,
+        PodSelector,
+        ServiceSelector,
+        dns_panel,
+        draw_dns,
+        draw_wiring,
+        enter,
+        exercise,
+        panel,
+    )
 
 __version__ = "0.1.0"
 
@@ -37,6 +47,8 @@ __all__ = [
     "as_kubectl",
     "dns_panel",
     "draw_dns",
+    "draw_wiring",
+    "enter",
     "errors",
     "exercise",
     "open",
@@ -44,7 +56,17 @@ __all__ = [
 ]
 
 # Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
-_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "dns_panel", "draw_dns", "exercise", "panel")
+_SHOWN = (
+    "NodeSelector",
+    "PodSelector",
+    "ServiceSelector",
+    "dns_panel",
+    "draw_dns",
+    "draw_wiring",
+    "enter",
+    "exercise",
+    "panel",
+)
 
 
 def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001 - kn.open() reads as it should

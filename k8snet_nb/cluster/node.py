@@ -13,12 +13,13 @@ from ..explain.addon import NodeNetwork, node_network
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
+from ..explain.sandbox import NodeView as NodeInside
 from ..facts import FACTS, Evidence, FactRef
 from ..parse.facts_json import json_list
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown, printable
-from .inside import host_frame, node_facts, pod_facts
+from .inside import host_frame, namespaces_frame, node_facts, pod_facts, processes_frame
 from .rules import NodeRules, node_view
 from .tables import pods_frame
 
@@ -130,6 +131,29 @@ class Node(Shown):
             self.links()  # raises with the reason
         pods = [pod_facts(self._cluster, p) for p in self._cluster.api.pods.values() if p.node == self.name]
         return host_frame(host_interfaces(facts, pods) if facts else ())
+
+    def processes(self) -> pd.DataFrame:
+        """One row a process: pid netns (inode) pod cmdline cgroup; ``pod`` by the uid in its cgroup path.
+
+        Raises FactMissing or FactBroken.
+        """
+        pods = (pod for pod in self._cluster.api.pods.values() if pod.node == self.name)
+        return processes_frame(self._kernel("processes.json"), pods)
+
+    def namespaces(self) -> pd.DataFrame:
+        """One row a network namespace, as ``lsns -t net``: ns (inode) netnsid nprocs pid nsfs command.
+
+        Raises FactMissing or FactBroken.
+        """
+        return namespaces_frame(self._kernel("lsns.json"))
+
+    def _kernel(self, fact: str) -> NodeInside:
+        facts = node_facts(self._cluster, self.name)
+        there = None if facts is None else facts.processes if fact == "processes.json" else facts.namespaces
+        if facts is None or there is None:
+            self._cluster.source.read(FactRef(fact, self.name))  # raises with the reason
+            raise FactMissing(fact, f"node {self.name}", "it was not read")
+        return facts
 
     @cached_property
     def rules(self) -> NodeRules:
