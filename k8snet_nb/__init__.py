@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         conntrack_live,
         dns_panel,
         draw_dns,
+        draw_wiring,
+        enter,
         exercise,
         panel,
     )
@@ -51,6 +53,8 @@ __all__ = [
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_wiring",
+    "enter",
     "errors",
     "exercise",
     "open",
@@ -67,6 +71,8 @@ _SHOWN = (
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_wiring",
+    "enter",
     "exercise",
     "panel",
 )

@@ -26,6 +26,7 @@ from ..sources.base import Source
 from .api import Api, pick
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
+from .inside import sandboxes_frame
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
@@ -75,6 +76,13 @@ class Cluster(Shown):
         """
         keys = (key for key in self.api.pods if namespace in (None, key.partition("/")[0]))
         return pods_frame((self.api.pods[key] for key in keys), self.now)
+
+    def sandboxes(self) -> pd.DataFrame:
+        """One row a pod: namespace name node pid netns host_network. None where there is no process or namespace.
+
+        ``pid``: of the sandbox process, on its node; ``netns``: the inode of the network namespace. Raises FactBroken.
+        """
+        return sandboxes_frame(self)
 
     def services(self, namespace: str | None = None) -> pd.DataFrame:
         """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless.

@@ -14,6 +14,7 @@ from ..explain.flows import top_talkers
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
+from ..explain.sandbox import NodeView as NodeInside
 from ..explain.usage import ConntrackUsage
 from ..facts import FACTS, Evidence, FactRef
 from ..parse.conntrack_events import ConntrackEvents
@@ -24,7 +25,7 @@ from ..parse.nodes import NodeValue
 from ..render import Report, Shown, printable
 from .events import node_events
 from .flowing import node_flows
-from .inside import host_frame, node_facts, pod_facts
+from .inside import host_frame, namespaces_frame, node_facts, pod_facts, processes_frame
 from .rules import NodeRules, node_view
 from .tables import pods_frame
 from .tracking import conntrack_table, node_usage
@@ -142,6 +143,29 @@ class Node(Shown):
             self.links()  # raises with the reason
         pods = [pod_facts(self._cluster, p) for p in self._cluster.api.pods.values() if p.node == self.name]
         return host_frame(host_interfaces(facts, pods) if facts else ())
+
+    def processes(self) -> pd.DataFrame:
+        """One row a process: pid netns (inode) pod cmdline cgroup; ``pod`` by the uid in its cgroup path.
+
+        Raises FactMissing or FactBroken.
+        """
+        pods = (pod for pod in self._cluster.api.pods.values() if pod.node == self.name)
+        return processes_frame(self._kernel("processes.json"), pods)
+
+    def namespaces(self) -> pd.DataFrame:
+        """One row a network namespace, as ``lsns -t net``: ns (inode) netnsid nprocs pid nsfs command.
+
+        Raises FactMissing or FactBroken.
+        """
+        return namespaces_frame(self._kernel("lsns.json"))
+
+    def _kernel(self, fact: str) -> NodeInside:
+        facts = node_facts(self._cluster, self.name)
+        there = None if facts is None else facts.processes if fact == "processes.json" else facts.namespaces
+        if facts is None or there is None:
+            self._cluster.source.read(FactRef(fact, self.name))  # raises with the reason
+            raise FactMissing(fact, f"node {self.name}", "it was not read")
+        return facts
 
     def conntrack(
         self,

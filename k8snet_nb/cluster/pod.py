@@ -25,7 +25,17 @@ from ..parse.conntrack_table import ConntrackTable
 from ..parse.links import Link
 from ..parse.pods import PodValue
 from ..render import Report
-from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
+from .inside import (
+    PodRun,
+    links_frame,
+    node_facts,
+    pod_facts,
+    pod_routes,
+    routes_frame,
+    run_in_pod,
+    runner_of,
+    start_in_pod,
+)
 from .named import Named
 from .resolving import checked_libc, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
 from .tables import services_frame
@@ -43,6 +53,11 @@ class Pod(Named):
     def __init__(self, cluster: Cluster, value: PodValue) -> None:
         super().__init__(value)
         self._cluster, self.value = cluster, value
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it was looked up in."""
+        return self._cluster
 
     @property
     def ip(self) -> str | None:
@@ -200,6 +215,15 @@ class Pod(Named):
     def dns_path(self, name: str, libc: str = "glibc", seconds: float = 30.0) -> DnsPath:
         """The way of its questions for a name: tries, the server's address, what the node makes of it, who answers."""
         return path_of(self._cluster, self, name, libc, seconds)
+
+    def start_run(self, argv: Sequence[str], seconds: float = 30.0) -> PodRun:
+        """The same as :meth:`run`, to be cancelled or waited for."""
+        return start_in_pod(self._cluster, self.value, argv, seconds)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether commands really run there; on a recording they are rendered from facts."""
+        return runner_of(self._cluster) is not None
 
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""

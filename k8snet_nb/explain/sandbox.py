@@ -97,9 +97,10 @@ class Sandbox(Shown):
     evidence: tuple[Evidence, ...] = ()
 
     def report(self) -> Report:
-        """One row, what is missing in words, and how the rest is known."""
-        headings = ("SANDBOX PID", "NETNS", "HOST NETWORK", "PIDS", "BOUND AT")
-        row = (self.pid, self.netns, self.host_network, self.pids, self.bound)
+        """Process and namespace in one row, what is missing, and how it is known."""
+        headings = ("SANDBOX PID", "NETWORK NAMESPACE", "HOST NETWORK", "ALL ITS PIDS")
+        host = None if self.netns is None and not self.host_network else self.host_network
+        row = (self.pid, self.netns, host, self.pids)
         return Report("", headings, (row,), (self.text,) if self.text else (), self.evidence)
 
 

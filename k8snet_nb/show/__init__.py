@@ -1,10 +1,11 @@
-"""What people see and touch: selectors, panels, exercises. Widgets live here and nowhere else."""
+"""What people see and touch: selectors, panels, drawings, exercises. Widgets and charts live here and nowhere else."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
@@ -12,10 +13,12 @@ from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .wiring import WiringChart, draw_wiring
 
 __all__ = [
     "DnsChart",
     "DnsPanel",
+    "EnterPanel",
     "Exercise",
     "Feedback",
     "ItemSelector",
@@ -24,24 +27,33 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "WiringChart",
     "conntrack_chart",
     "conntrack_events",
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_wiring",
+    "enter",
     "exercise",
     "panel",
 ]
 
+# matplotlib takes half a second to import: what draws is loaded when it is first named
 _DRAWN = {
-    "conntrack": ("conntrack_chart", "conntrack_events", "conntrack_live"),
-    "dns": ("DnsChart", "DnsPanel", "dns_panel", "draw_dns"),
+    "DnsChart": "dns",
+    "DnsPanel": "dns",
+    "WiringChart": "wiring",
+    "dns_panel": "dns",
+    "draw_dns": "dns",
+    "draw_wiring": "wiring",
+    "conntrack_chart": "conntrack",
+    "conntrack_events": "conntrack",
+    "conntrack_live": "conntrack",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # matplotlib takes half a second to import: what draws is loaded when it is first named
-    for module, names in _DRAWN.items():
-        if name in names:
-            return getattr(import_module(f".{module}", __name__), name)
+    if name in _DRAWN:
+        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
