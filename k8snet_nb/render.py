@@ -80,8 +80,22 @@ def evidence_text(items: Iterable[Evidence]) -> str:
 
 def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -> str:
     """Evidence as html that a reader opens: works in JupyterLab and on static renderers."""
-    text = evidence_text(items)
-    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>" if text else ""
+    text = "\n".join(_evidence_html(item) for item in items)
+    return f"<details><summary>{escape(summary)}</summary><pre>{text}</pre></details>" if text else ""
+
+
+# what a line does is read, not copied: selecting the quoted lines leaves it out, where the reader's page keeps styles
+_UNCOPIED = 'style="user-select: none"'
+
+
+def _evidence_html(item: Evidence) -> str:
+    """One fact's lines, escaped; notes below their line."""
+    parts = [escape(item.head)]
+    for line, note in item.noted():
+        parts.append(escape(f"    {line}"))
+        if note:
+            parts.append(f"<em {_UNCOPIED}>        # {escape(note)}</em>")
+    return "\n".join([*parts, *([escape(f"  -> {item.says}")] if item.says else [])])
 
 
 def bundle(text: str, html_text: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

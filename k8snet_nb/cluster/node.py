@@ -127,6 +127,9 @@ class Node(Shown):
 
     def view(self) -> NodeView:
         """Its addresses and its pods', for following packets through its rules."""
+        return self._cluster.node_view(self.name, self._view)
+
+    def _view(self) -> NodeView:
         pods = (
             p for p in self._cluster.api.pods.values() if p.node == self.name and not p.host_network and not p.finished
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from typing import get_args
 
 from ..errors import FactMissing
 from ..explain import iptables_path, ipvs_path, nft_path
-from ..explain.outcome import NodeView, Outcome, Packet
-from ..explain.proxy_mode import KubeProxyTable, ProxyMode, VirtualServers, proxy_mode
+from ..explain.hooks import foreign_tables
+from ..explain.outcome import NodeView, Outcome, Packet, agreed
+from ..explain.proxy_mode import Mode, ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
 from ..facts import FactRef
 from ..parse import iptables, nft
 from ..parse.api import parse_object
@@ -22,7 +25,6 @@ from ..sources.base import Source
 __all__ = ["NodeRules", "node_view"]
 
 _SAVES = {4: ("iptables-save.txt", "iptables-legacy-save.txt"), 6: ("ip6tables-save.txt", "ip6tables-legacy-save.txt")}
-_MAPS = ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports")
 
 
 class NodeRules:
@@ -74,15 +76,31 @@ class NodeRules:
         return proxy_mode(
             self.node,
             iptables=saves or None,
-            nft=self._kube_proxy_tables() if self._has("nft.json") else None,
-            ipvs=self._virtual_servers(),
+            nft=kube_proxy_tables(self.nft) if self._has("nft.json") else None,
+            ipvs=virtual_servers(self.servers) if self._has("ipvs-save.txt") else None,
             own_word=self._own_word(),
-            processes=self._commands(),
+            processes=self.commands,
         )
 
     def evaluate(self, packet: Packet, view: NodeView) -> Outcome:
-        """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected."""
-        mode = self.mode.mode
+        """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected.
+
+        Without a mode (none has Services programmed, or which of two wins cannot be told) ``unknown`` begins with why.
+        """
+        mode = self.mode
+        if mode.mode is not None:
+            return self._by(mode.mode, packet, view)
+        if mode.found:
+            outcome = agreed({found: self._by(found, packet, view) for found in mode.found})
+        elif any(self._has(fact) for fact in _SAVES[packet.family]):
+            outcome = self._by("iptables", packet, view)  # no Service's rules, but others that may stop a packet
+        elif len(mode.unseen) == len(get_args(Mode)):
+            return self._by("iptables", packet, view)  # raises FactMissing with the reason
+        else:
+            outcome = Outcome("none")
+        return replace(outcome, unknown=(mode.why, *outcome.unknown))
+
+    def _by(self, mode: Mode, packet: Packet, view: NodeView) -> Outcome:
         if mode == "nftables":
             return nft_path.evaluate(self.nft, packet, view)
         if mode == "ipvs":
@@ -90,34 +108,19 @@ class NodeRules:
             return ipvs_path.evaluate(self.servers, packet, view, rules, self.ipsets)
         return iptables_path.evaluate(self.iptables(packet.family), packet, view, ipsets=self.ipsets)
 
-    def _kube_proxy_tables(self) -> list[KubeProxyTable]:
-        found = []
-        for family in ("ip", "ip6"):
-            table = self.nft.table(family, "kube-proxy")
-            if table is None:
-                continue
-            maps = [table.sets[name] for name in _MAPS if name in table.sets]
-            sizes = {one.name: len(one.exact) + len(one.ranged) for one in maps}
-            base = table.chains.get("nat-prerouting")
-            other = self.nft.table(family, "nat")
-            found.append(
-                KubeProxyTable(
-                    family,
-                    sum(sizes.values()),
-                    handle=table.raw.get("handle"),
-                    priority=base.prio if base else -100,
-                    iptables_handle=other.raw.get("handle") if other else None,
-                    lines=tuple(
-                        f"table {family} kube-proxy: map {name}, {size} elements" for name, size in sizes.items()
-                    ),
-                )
+    def other_hooks(self) -> tuple[str, ...]:
+        """Tables with hooks on a packet's way that :meth:`evaluate` does not look into, in words."""
+        if self.mode.mode == "nftables":
+            saves = [fact for pair in _SAVES.values() for fact in pair if "legacy" in fact and self._has(fact)]
+            return tuple(
+                f"{fact}: {name}"
+                for fact in saves
+                for name, table in self.save(fact).tables.items()
+                if table.rule_count()
             )
-        return found
-
-    def _virtual_servers(self) -> VirtualServers | None:
-        if not self._has("ipvs-save.txt"):
-            return None
-        return VirtualServers(len(self.servers), tuple(server.text for server in self.servers[:4]))
+        if not self._has("nft.json"):
+            return ()
+        return foreign_tables(self.nft)
 
     def _own_word(self) -> str | None:
         try:
@@ -127,7 +130,9 @@ class NodeRules:
         word = about.get("kube_proxy_mode")
         return str(word) if word else None
 
-    def _commands(self) -> list[str] | None:
+    @cached_property
+    def commands(self) -> list[str] | None:
+        """The command lines of the node's processes; None when they were not collected."""
         ref = FactRef("processes.json", self.node)
         if not self._source.has(ref):
             return None

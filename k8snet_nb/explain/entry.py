@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import Refused
+from ..parse.api import ip_family
 from ..parse.services import ServicePort, ServiceValue
 from ..render import printable
 
@@ -70,9 +71,9 @@ def find_target(
         "external_ip": service.external_ips,
         "load_balancer": service.load_balancer,
     }
-    fits = [ip for ip in addresses[entry] if (":" in ip) == (chosen == 6) and _is_address(ip)]
+    fits = [ip for ip in addresses[entry] if ip_family(ip) == chosen]
     if not fits:
-        has = [name for name in ENTRIES if any((":" in ip) == (chosen == 6) for ip in addresses[name])]
+        has = [name for name in ENTRIES if any(ip_family(ip) == chosen for ip in addresses[name])]
         raise Refused(
             printable(
                 f"{service.key} has no IPv{chosen} {entry} for {wanted}; it can be called by {', '.join(has) or 'none'}"
@@ -80,7 +81,3 @@ def find_target(
         )
     number = wanted.node_port if entry == "node_port" and wanted.node_port else wanted.port
     return Target(entry, chosen, fits[0], number, wanted.protocol.lower(), wanted)
-
-
-def _is_address(text: str) -> bool:
-    return ":" in text or text.replace(".", "").isdecimal()  # a load balancer may be a host name

@@ -80,8 +80,9 @@ class Translation(Shown):
     def report(self) -> Report:
         """The endpoints with their shares, what else is known, each client's branch, and the rules that decided."""
         t = self.target
+        entry = f"{t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol}"
         title = (
-            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol},"
+            f"{self.service} port {self.port}, by {entry},"
             f" on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
         )
         rows = tuple(
@@ -223,8 +224,7 @@ def steps_as_evidence(steps: tuple[Step, ...], node: str, command: Callable[[Fac
     found = []
     for fact in facts:
         ref = FactRef(fact, node)
-        lines = tuple(
-            f"{step.text}    # {step.says}" if step.says else step.text for step in steps if step.fact == fact
-        )
-        found.append(Evidence(ref, command(ref), lines))
+        quoted = [step for step in steps if step.fact == fact]
+        lines, notes = tuple(step.text for step in quoted), tuple(step.says for step in quoted)
+        found.append(Evidence(ref, command(ref), lines, notes=notes))
     return tuple(found)

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import FactBroken
 from ..render import printable
 
-__all__ = ["canonical_ip", "human_duration", "parse_list", "parse_object", "parse_time"]
+__all__ = ["canonical_ip", "human_duration", "ip_family", "parse_list", "parse_object", "parse_time"]
 
 _WHERE = "the Kubernetes API"
 
@@ -78,6 +78,13 @@ def canonical_ip(text: Any) -> str:
         return str(ipaddress.ip_address(str(text)))
     except ValueError:
         return str(text)
+
+
+def ip_family(text: str) -> int | None:
+    """4 or 6 by the spelling of an address; None for a host name, which a load balancer or endpoint may have."""
+    if ":" in text:
+        return 6
+    return 4 if text.replace(".", "").isdecimal() else None
 
 
 def human_duration(span: timedelta) -> str:
