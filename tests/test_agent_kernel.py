@@ -352,7 +352,9 @@ print("ready", flush=True); sys.stdin.read()
 """
     namespace = nodes.machine.namespace("sockets")
     enter = ["ip", "netns", "exec", namespace]
-    with subprocess.Popen([*enter, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        [*enter, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
         assert server.stdout is not None
         server.stdout.readline()
         with agent_in(namespace) as agent:

@@ -20,7 +20,9 @@ RUNNING = {"running": {"startedAt": "2026-11-23T06:30:45Z"}}
 READY = [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}]
 
 
-def pod(status: dict[str, Any], containers: int = 1, inits: tuple[dict[str, Any], ...] = (), **meta: Any) -> dict[str, Any]:
+def pod(
+    status: dict[str, Any], containers: int = 1, inits: tuple[dict[str, Any], ...] = (), **meta: Any
+) -> dict[str, Any]:
     spec = {"containers": [{"name": f"c{i}"} for i in range(containers)], "initContainers": list(inits)}
     return {"metadata": {"namespace": "a", "name": "b", **meta}, "spec": spec, "status": status}
 
@@ -66,7 +68,9 @@ def test_kubectls_words(item: dict[str, Any], ready: str, status: str, restarts:
 
 
 def test_a_dual_stack_pod_has_both_addresses_in_their_canonical_spelling() -> None:
-    value = parse_pod(pod({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "FD00:0:0::1"}]}))
+    value = parse_pod(
+        pod({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "FD00:0:0::1"}]})
+    )
     assert value.ips == ("10.0.0.1", "fd00::1")
     assert canonical_ip("FD00:0:0::1") == "fd00::1"
     assert canonical_ip("not an address") == "not an address"
@@ -106,7 +110,9 @@ def service(spec: dict[str, Any], status: dict[str, Any] | None = None) -> Any:
         ({"type": "NodePort", "clusterIP": "10.32.0.1", "externalIPs": ["1.1.1.1"]}, None, "10.32.0.1", "1.1.1.1"),
     ],
 )  # fmt: skip
-def test_addresses_as_kubectl_prints_them(spec: dict, status: dict | None, cluster_ip: str | None, external_ip: str | None) -> None:
+def test_addresses_as_kubectl_prints_them(
+    spec: dict, status: dict | None, cluster_ip: str | None, external_ip: str | None
+) -> None:
     value = service(spec, status)
     assert (value.cluster_ip, value.external_ip) == (cluster_ip, external_ip)
 
@@ -134,7 +140,9 @@ def test_a_port_that_is_none(port: object) -> None:
         service({"ports": [port]})
 
 
-def piece(endpoints: Any, ports: Any = ({"port": 80},), kind: str = "IPv4", labels: dict[str, str] | None = None) -> Any:
+def piece(
+    endpoints: Any, ports: Any = ({"port": 80},), kind: str = "IPv4", labels: dict[str, str] | None = None
+) -> Any:
     meta = {"namespace": "a", "name": "s-1", "labels": labels or {}}
     return parse_slice({"metadata": meta, "addressType": kind, "endpoints": endpoints, "ports": ports})
 
@@ -158,11 +166,15 @@ def test_an_endpoints_three_conditions_in_a_word(conditions: dict | None, word: 
 
 def test_a_slice_is_the_product_of_endpoints_and_ports_and_null_is_none() -> None:
     assert piece(None, None).endpoints == ()
-    found = piece([{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}], [{"port": 1}, {"port": 2, "protocol": "SCTP"}])
+    found = piece(
+        [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}], [{"port": 1}, {"port": 2, "protocol": "SCTP"}]
+    )
     assert [(e.address, e.port, e.protocol) for e in found.endpoints] == [
         ("10.0.0.1", 1, "TCP"), ("10.0.0.1", 2, "SCTP"), ("10.0.0.2", 1, "TCP"), ("10.0.0.2", 2, "SCTP"),
     ]  # fmt: skip
-    assert [e.port for e in piece([{"addresses": ["10.0.0.1"]}], []).endpoints] == [None], "a headless Service of any port"
+    assert [e.port for e in piece([{"addresses": ["10.0.0.1"]}], []).endpoints] == [None], (
+        "a headless Service of any port"
+    )
 
 
 def test_whose_a_slice_is_and_what_its_endpoints_are() -> None:
@@ -187,10 +199,19 @@ def test_a_slice_that_cannot_be_read(endpoints: object) -> None:
 
 def test_nodes_as_kubectl_lists_them() -> None:
     def status(*conditions: str, **spec: Any) -> str:
-        item = {"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": [{"type": "Ready", "status": c} for c in conditions]}}
+        item = {
+            "metadata": {"name": "n"},
+            "spec": spec,
+            "status": {"conditions": [{"type": "Ready", "status": c} for c in conditions]},
+        }
         return parse_node(item).status
 
-    assert [status("True"), status("False"), status("Unknown"), status()] == ["Ready", "NotReady", "NotReady", "Unknown"]
+    assert [status("True"), status("False"), status("Unknown"), status()] == [
+        "Ready",
+        "NotReady",
+        "NotReady",
+        "Unknown",
+    ]
     assert status("True", unschedulable=True) == "Ready,SchedulingDisabled"
     meta = {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "etcd"}}
     assert parse_node({"metadata": meta}).roles == ("control-plane", "etcd")

@@ -324,9 +324,7 @@ def test_mode_and_its_evidence(hello: kn.Cluster) -> None:
 
 def test_ipvs_draining_and_weights() -> None:
     def drain(lines: list[str]) -> list[str]:
-        changed = [
-            line.replace("-w 1", "-w 0") if "10.32.62.13:80 -r 10.244.3.3" in line else line for line in lines
-        ]
+        changed = [line.replace("-w 1", "-w 0") if "10.32.62.13:80 -r 10.244.3.3" in line else line for line in lines]
         return [
             line.replace("-s rr", "-s wrr") if line == "-A -t 10.32.118.77:81 -s rr" else
             line.replace("-w 1", "-w 3") if "10.32.118.77:81 -r 10.244.3.5" in line else
@@ -371,7 +369,7 @@ def test_a_load_balancer_with_source_ranges() -> None:
         out: list[str] = []
         for line in lines:
             plain = line.partition("] ")[2] if line.startswith("[") else line
-            if plain.startswith("-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports"):
+            if plain.startswith('-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports'):
                 out += nat
             if plain.startswith("-A KUBE-SERVICES -d 10.32.22.26/32"):
                 out += [firewall] if firewall not in out else []
@@ -382,7 +380,9 @@ def test_a_load_balancer_with_source_ranges() -> None:
         out[out.index(nat[0])] = nat[0].replace(f"KUBE-EXT-{chain}", f"KUBE-FW-{chain}")
         at = out.index(nat[1])
         out[at:at] = [f"-A KUBE-FW-{chain} -s 198.51.100.0/24 -j KUBE-EXT-{chain}"]
-        out.insert(next(i for i, line in enumerate(out) if line.startswith(":KUBE-SVC-NOIMA")), f":KUBE-FW-{chain} - [0:0]")
+        out.insert(
+            next(i for i, line in enumerate(out) if line.startswith(":KUBE-SVC-NOIMA")), f":KUBE-FW-{chain} - [0:0]"
+        )
         return out
 
     balanced = cluster({"services": as_json(api), f"{ONE}/iptables-save.txt": text(rules)})
@@ -392,7 +392,10 @@ def test_a_load_balancer_with_source_ranges() -> None:
     anyone = balanced.translate("default/hello-world", node=ONE, entry="load_balancer")
     assert anyone.source_ranges == ("198.51.100.0/24",)
     assert "Only sources in 198.51.100.0/24" in str(anyone)
-    assert balanced.translate("default/hello-world", node=ONE, entry="load_balancer", client="203.0.113.1").action == "drop"
+    assert (
+        balanced.translate("default/hello-world", node=ONE, entry="load_balancer", client="203.0.113.1").action
+        == "drop"
+    )
 
 
 def test_two_modes_at_once_whose_order_is_not_known() -> None:

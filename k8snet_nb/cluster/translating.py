@@ -103,8 +103,9 @@ def _programmed(
         return from_nft(node.rules.nft), {}
     if mode == "ipvs":
         # a dummy interface (kube-ipvs0) holds VIPs, also of Services that are gone: they are not the node's own
-        own = {a.address for link in node.links() if link.kind != "dummy" for a in link.addresses} - vips
-        return from_ipvs(node.rules.servers, own), {}
+        held = {a.address: link.kind for link in node.links() for a in link.addresses}
+        own = {address for address, kind in held.items() if kind != "dummy"} - vips
+        return from_ipvs(node.rules.servers, own, held), {}
     found: dict[Key, Programmed] = {}
     unseen: dict[int, str] = {}
     for family in (4, 6):

@@ -15,7 +15,7 @@ from ..explain.policies import policies_for
 from ..explain.translation import steps_as_evidence
 from ..explain.walk import End, Hop, Walk, verdict_of
 from ..facts import Evidence, FactRef
-from ..parse.links import route_to
+from ..parse.links import Route, route_to
 from ..parse.pods import PodValue
 from ..render import printable
 
@@ -173,8 +173,8 @@ def _end(
         evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
     hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
     if home is None:
-        verdict = "unknown" if who.kind == "unknown" and _of_cluster(cluster, choice.address) else "leaves"
-        return end(verdict)
+        nobody = _nobody_there(cluster, node, choice.address, route) if who.kind == "unknown" else ""
+        return end("unknown", nobody) if nobody else end("leaves")
     return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
 
 
@@ -204,14 +204,21 @@ def _arrival(outcome: Outcome) -> str:
     return "let in" if outcome.action == "none" else outcome.action
 
 
-def _of_cluster(cluster: Cluster, address: str) -> bool:
-    """Whether the address lies in a range that belongs to the cluster, although nobody holds it."""
+def _nobody_there(cluster: Cluster, node: Node, address: str, route: Route) -> str:
+    """Why an address is one of the cluster's although nobody holds it; empty when it is not."""
+    if route.dev in node.view().pod_interfaces and route.network.prefixlen:
+        return f"among the addresses of {node.name}'s pods, but no pod has it"
+    towards = next((one.name for one in cluster.api.nodes.values() if route.via in one.ips()), None)
+    if towards:
+        return f"goes to {towards}, where no pod has it"
     try:
         ranges = list(cluster.api.service_ranges)
     except FactMissing:
         ranges = []
-    ranges += [cidr for node in cluster.api.nodes.values() for cidr in node.pod_cidrs]
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
+    ranges += [cidr for one in cluster.api.nodes.values() for cidr in one.pod_cidrs]
+    wanted = ipaddress.ip_address(address)
+    inside = next((cidr for cidr in ranges if wanted in ipaddress.ip_network(cidr, strict=False)), None)
+    return f"in the cluster's range {inside}, but nobody has it" if inside else ""
 
 
 def _not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, ...], node: Node) -> Iterator[str]:

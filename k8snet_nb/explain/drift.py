@@ -56,8 +56,9 @@ def compare_node(
     found: list[Drift] = []
     for key, want in expected.items():
         have = programmed.get(key)
-        if have is None:
-            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=wanted(want, mode)))
+        if have is None or have.unmet:
+            why = have.unmet if have else ""
+            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=wanted(want, mode), says=why))
         elif have.problem:
             found.append(_drift("NOT_FOLLOWED", node, want, says=have.problem))
         else:
