@@ -21,7 +21,15 @@ from .render import as_kubectl
 from .sources.opening import open_source
 
 if TYPE_CHECKING:
-    from .show import NodeSelector, PodSelector, ServiceSelector, exercise, panel
+    from .show import (
+        NodeSelector,
+        PodSelector,
+        ServiceSelector,
+        chain_browser,
+        draw_translation,
+        exercise,
+        panel,
+    )
 
 __version__ = "0.1.0"
 
@@ -35,6 +43,8 @@ __all__ = [
     "Service",
     "ServiceSelector",
     "as_kubectl",
+    "chain_browser",
+    "draw_translation",
     "errors",
     "exercise",
     "open",
@@ -42,7 +52,7 @@ __all__ = [
 ]
 
 # Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
-_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "exercise", "panel")
+_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "chain_browser", "draw_translation", "exercise", "panel")
 
 
 def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001 - kn.open() reads as it should

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
+from ..explain.chains import ChainView
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
@@ -16,6 +17,7 @@ from ..facts import FACTS, Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
+from .chains import chain_frame_of, chain_view
 from .inside import host_frame, node_facts, pod_facts
 from .rules import NodeRules, node_view
 from .tables import pods_frame
@@ -124,6 +126,18 @@ class Node(Shown):
     def proxy_mode_evidence(self) -> ProxyMode:
         """The same with the reason: every mode found, leftovers, what kube-proxy says of itself, the lines."""
         return self.rules.mode
+
+    def chains(self) -> pd.DataFrame:
+        """One row a chain of iptables or a chain, map or set of nftables: key tool table name kind size about."""
+        return chain_frame_of(self.rules)
+
+    def chain(self, name: str, table: str | None = None, holding: str = "") -> ChainView:
+        """One chain, map or set as its own tool lists it (``iptables -L NAME -n -v``, ``nft list chain``).
+
+        ``table`` where several have one of that name; ``holding``: only rules whose line holds that text. Raises
+        NotFound with the nearest names.
+        """
+        return chain_view(self.rules, name, table, holding)
 
     def view(self) -> NodeView:
         """Its addresses and its pods', for following packets through its rules."""

@@ -10,6 +10,7 @@ from typing import get_args
 
 from ..errors import FactMissing
 from ..explain import iptables_path, ipvs_path, nft_path
+from ..explain.chains import ChainEntry
 from ..explain.hooks import foreign_tables
 from ..explain.outcome import NodeView, Outcome, Packet, agreed
 from ..explain.proxy_mode import Mode, ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
@@ -21,6 +22,7 @@ from ..parse.ipset import IpSet, parse_ipset
 from ..parse.ipvs import VirtualServer, parse_rules
 from ..parse.links import Link, Route, route_to
 from ..sources.base import Source
+from .chains import chain_entries
 
 __all__ = ["NodeRules", "node_view"]
 
@@ -31,14 +33,14 @@ class NodeRules:
     """The rules of one node. Every property raises FactMissing or FactBroken for its own fact only."""
 
     def __init__(self, source: Source, node: str) -> None:
-        self._source, self.node = source, node
+        self.source, self.node = source, node
         self._saves: dict[str, iptables.Ruleset] = {}
 
     def _read(self, fact: str) -> bytes:
-        return self._source.read(FactRef(fact, self.node))
+        return self.source.read(FactRef(fact, self.node))
 
     def _has(self, fact: str) -> bool:
-        return self._source.has(FactRef(fact, self.node))
+        return self.source.has(FactRef(fact, self.node))
 
     def save(self, fact: str) -> iptables.Ruleset:
         """One ``iptables-save``, parsed."""
@@ -108,6 +110,11 @@ class NodeRules:
             return ipvs_path.evaluate(self.servers, packet, view, rules, self.ipsets)
         return iptables_path.evaluate(self.iptables(packet.family), packet, view, ipsets=self.ipsets)
 
+    @cached_property
+    def chains(self) -> tuple[ChainEntry, ...]:
+        """Every chain, map and set of the node, to be listed."""
+        return chain_entries(self)
+
     def other_hooks(self) -> tuple[str, ...]:
         """Tables with hooks on a packet's way that :meth:`evaluate` does not look into, in words."""
         if self.mode.mode == "nftables":
@@ -134,9 +141,9 @@ class NodeRules:
     def commands(self) -> list[str] | None:
         """The command lines of the node's processes; None when they were not collected."""
         ref = FactRef("processes.json", self.node)
-        if not self._source.has(ref):
+        if not self.source.has(ref):
             return None
-        return [str(process.get("cmdline", "")) for process in json_list(self._source.read(ref), ref)]
+        return [str(process.get("cmdline", "")) for process in json_list(self.source.read(ref), ref)]
 
 
 def node_view(

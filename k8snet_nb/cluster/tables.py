@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pandas as pd
 
+from ..explain.chains import ChainEntry
 from ..explain.comparison import Comparison
 from ..explain.drift import Drift
 from ..parse.api import human_duration
@@ -14,7 +15,15 @@ from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
 
-__all__ = ["compare_frame", "drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
+__all__ = [
+    "chains_frame",
+    "compare_frame",
+    "drift_frame",
+    "endpoints_frame",
+    "nodes_frame",
+    "pods_frame",
+    "services_frame",
+]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
@@ -117,6 +126,13 @@ def drift_frame(rows: Iterable[Drift]) -> pd.DataFrame:
     for name in ("missing", "extra"):
         columns[name] = [list(getattr(row, name)) for row in found]
     return _frame(columns)
+
+
+def chains_frame(rows: Iterable[ChainEntry]) -> pd.DataFrame:
+    """One row a chain, map or set of a node: key tool table name kind size about."""
+    found = list(rows)
+    names = "key tool table name kind size about".split()
+    return _frame({name: [getattr(row, name) for row in found] for name in names}).astype({"size": "int64"})
 
 
 _COMPARED = "node mode port family action endpoints shares masquerade affinity same says".split()

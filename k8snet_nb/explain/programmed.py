@@ -102,7 +102,7 @@ def from_ipvs(
             None,
             unmet=""
             if one.address in held
-            else f"{one.address} is on no interface of the node (kube-ipvs0 should hold it): IPVS never sees its packets",
+            else f"{one.address} is on no interface (kube-ipvs0 should hold it): IPVS never sees its packets",
         )
         for one in ipvs_path.services(servers)
     )
