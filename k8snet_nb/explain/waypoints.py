@@ -35,4 +35,4 @@ def waypoints(answer: Translation) -> tuple[str, ...]:
 def _key(answer: Translation) -> tuple[str, str]:
     """How nft prints the key of a Service's element in its maps."""
     target = answer.target
-    return f"{target.address} . {target.protocol} . {target.port} :", f"{target.protocol} . {target.port} :"
+    return f"{target.address} . {target.protocol} . {target.port}", f"{target.protocol} . {target.port}"

@@ -22,6 +22,8 @@ __all__ = ["TranslationDrawing", "draw_translation"]
 
 ROWS = 20
 """At most so many endpoints are drawn; the rest is counted by node."""
+NODES = 10
+"""At most so many nodes are drawn."""
 _INK, _PALE, _SOFT = "#1b1b1b", "#ffffff", "#5f6b7a"
 _FILLS = ("#dbe9f6", "#fdebd0", "#e2f0d9", "#eadcf4", "#f6dce2")
 _STOP = "#f8d0cc"
@@ -65,16 +67,18 @@ def _groups(answer: Translation) -> list[tuple[str, list[Backend]]]:
 def _rows(answer: Translation) -> list[_Row]:
     """Endpoints by node, at most :data:`ROWS` of them, shared out evenly among the nodes."""
     groups = _groups(answer)
-    each = max(1, ROWS // max(1, len(groups)))
+    drawn = groups[:NODES]
+    each = max(1, ROWS // max(1, len(drawn)))
     rows: list[_Row] = []
-    for node, backends in groups[:ROWS]:
+    for node, backends in drawn:
         shown = backends if len(answer.backends) <= ROWS else backends[:each]
         rows += [_Row(_line(backend), node) for backend in shown]
         if len(backends) > len(shown):
             total = _total(backends[len(shown) :])
             rows.append(_Row(f"and {len(backends) - len(shown)} more{total}", node))
-    if len(groups) > ROWS:
-        rows.append(_Row(f"and endpoints on {len(groups) - ROWS} more nodes", None))
+    rest = [backend for _, backends in groups[NODES:] for backend in backends]
+    if rest:
+        rows.append(_Row(f"and {len(rest)} more on {len(groups) - NODES} other nodes{_total(rest)}", None))
     rows += [_Row(f"draining: {_socket(b.address, b.port)}", b.node) for b in answer.draining[:4]]
     return rows
 
