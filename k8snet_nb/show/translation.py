@@ -105,7 +105,7 @@ def _source_words(answer: Translation) -> str:
 def _figure(answer: Translation) -> Figure:
     rows = _rows(answer)
     ways = [_short(way, 46) for way in waypoints(answer)] or ["no rule for it"]
-    lines = max(len(rows) + len(_groups(answer)) + 1, len(ways) * 2, 4)
+    lines = max(len(rows) + len({row.node for row in rows}) + 1, len(ways) * 2, 4)
     figure = Figure(figsize=(13, 0.8 + 0.27 * lines), facecolor=_PALE)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), facecolor=_PALE)
     axes.set(xlim=(0, 130), ylim=(lines + 2.2, 0))
