@@ -10,6 +10,8 @@ import pandas as pd
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
 from ..explain.chains import ChainView
+from ..explain.ipvs_view import IpvsTable
+from ..explain.ladder import Ladder
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
@@ -18,6 +20,7 @@ from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
 from .chains import chain_frame_of, chain_view
+from .dataplane import ipset_frame, ipvs_stats_frame, ipvs_table, ladder, lookups_frame
 from .inside import host_frame, node_facts, pod_facts
 from .rules import NodeRules, node_view
 from .tables import pods_frame
@@ -138,6 +141,33 @@ class Node(Shown):
         NotFound with the nearest names.
         """
         return chain_view(self.rules, name, table, holding)
+
+    def ladder(self, service: str, port: str | int | None = None, family: int = 4) -> Ladder:
+        """How iptables chooses among a Service's endpoints here, rung by rung. Raises Refused where it does not."""
+        return ladder(self, self._cluster.service(service).value, port, family)
+
+    def ipvs(self, service: str | None = None, port: str | int | None = None) -> IpvsTable:
+        """The table of ``ipvsadm -Ln``: all virtual servers, or those of one Service (port).
+
+        Connections are counted from ``ipvsadm -Lnc`` where the table itself was not collected. Raises FactMissing.
+        """
+        return ipvs_table(self._cluster, self, service, port)
+
+    def ipvs_stats(self) -> pd.DataFrame:
+        """One row a real server: service protocol address port server server_port and its five counters."""
+        return ipvs_stats_frame(self._cluster, self)
+
+    def ipsets(self) -> pd.DataFrame:
+        """One row an ipset: name type family size members."""
+        return ipset_frame(self)
+
+    def lookups(self) -> pd.DataFrame:
+        """What is looked at until a Service is found: service entry port protocol rules tables found_by.
+
+        ``rules`` are compared one after the other, ``tables`` (maps, sets, hashes) looked into; for the first packet
+        of a connection, in table nat. Raises Refused when no data plane is known.
+        """
+        return lookups_frame(self._cluster, self)
 
     def view(self) -> NodeView:
         """Its addresses and its pods', for following packets through its rules."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -22,6 +22,7 @@ __all__ = [
     "endpoints_frame",
     "nodes_frame",
     "pods_frame",
+    "rows_frame",
     "services_frame",
 ]
 
@@ -29,6 +30,12 @@ __all__ = [
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
     # object columns throughout: None stays None, and an empty table has the same dtypes as a full one
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+def rows_frame(rows: Iterable[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of rows that have their columns' order."""
+    found = list(rows)
+    return _frame({name: [row[at] for row in found] for at, name in enumerate(columns)})
 
 
 def _age(created: datetime | None, now: datetime | None) -> str:
