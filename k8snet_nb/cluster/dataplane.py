@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["ipset_frame", "ipvs_stats_frame", "ipvs_table", "ladder", "lookups_frame"]
+__all__ = ["ipset_frame", "ipvs_connections_frame", "ipvs_stats_frame", "ipvs_table", "ladder", "lookups_frame"]
 
 
 def ladder(node: Node, service: ServiceValue, port: str | int | None, family: int) -> Ladder:
@@ -99,6 +99,15 @@ def ipvs_stats_frame(cluster: Cluster, node: Node) -> pd.DataFrame:
     known = [owner(*key) for key in zip(frame.protocol, frame.address, frame.port, strict=True)]
     frame.insert(0, "service", pd.Series(known, dtype=object))
     return frame.astype(dict.fromkeys(columns[5:], "int64"))
+
+
+def ipvs_connections_frame(node: Node) -> pd.DataFrame:
+    """See :meth:`Node.ipvs_connections`."""
+    ref = FactRef("ipvs-connections.txt", node.name)
+    table = parse_connections(node.rules.source.read(ref), ref.where)
+    columns = "protocol state expires client client_port virtual virtual_port server server_port".split()
+    rows = zip(*(getattr(table, name) for name in columns), strict=True)
+    return rows_frame(rows, columns)
 
 
 def ipset_frame(node: Node) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown
 from .chains import chain_frame_of, chain_view
-from .dataplane import ipset_frame, ipvs_stats_frame, ipvs_table, ladder, lookups_frame
+from .dataplane import ipset_frame, ipvs_connections_frame, ipvs_stats_frame, ipvs_table, ladder, lookups_frame
 from .inside import host_frame, node_facts, pod_facts
 from .rules import NodeRules, node_view
 from .tables import pods_frame
@@ -156,6 +156,13 @@ class Node(Shown):
     def ipvs_stats(self) -> pd.DataFrame:
         """One row a real server: service protocol address port server server_port and its five counters."""
         return ipvs_stats_frame(self._cluster, self)
+
+    def ipvs_connections(self) -> pd.DataFrame:
+        """One row a connection of IPVS's own table (``ipvsadm -Lnc``); ``expires`` in seconds.
+
+        Columns: protocol state expires client client_port virtual virtual_port server server_port.
+        """
+        return ipvs_connections_frame(self)
 
     def ipsets(self) -> pd.DataFrame:
         """One row an ipset: name type family size members."""

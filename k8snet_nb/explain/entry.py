@@ -35,7 +35,10 @@ def default_client(entry: str) -> str:
 
 
 def find_port(service: ServiceValue, port: str | int | None) -> ServicePort:
-    """The Service's port of that name or number; without one, the only port. Raises Refused with the list."""
+    """The Service's port of that name, number or spelling (``53/UDP``); without one, the only port.
+
+    Raises Refused with the list.
+    """
     listed = ", ".join(f"{p.name or '(no name)'} {p}" for p in service.ports) or "none"
     if port is None:
         if len(service.ports) == 1:
@@ -43,7 +46,7 @@ def find_port(service: ServiceValue, port: str | int | None) -> ServicePort:
         raise Refused(printable(f"{service.key} has {len(service.ports)} ports, say which: {listed}"))
     wanted = str(port)
     found = [p for p in service.ports if wanted == p.name] or [
-        p for p in service.ports if wanted in (str(p.port), f"{p.port}/{p.protocol}")
+        p for p in service.ports if wanted in (str(p.port), f"{p.port}/{p.protocol}", str(p))
     ]
     if len(found) == 1:
         return found[0]
