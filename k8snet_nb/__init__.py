@@ -26,7 +26,11 @@ if TYPE_CHECKING:
         PodSelector,
         ServiceSelector,
         chain_browser,
+        dns_panel,
+        draw_dns,
         draw_translation,
+        draw_wiring,
+        enter,
         exercise,
         panel,
     )
@@ -44,7 +48,11 @@ __all__ = [
     "ServiceSelector",
     "as_kubectl",
     "chain_browser",
+    "dns_panel",
+    "draw_dns",
     "draw_translation",
+    "draw_wiring",
+    "enter",
     "errors",
     "exercise",
     "open",
@@ -52,7 +60,19 @@ __all__ = [
 ]
 
 # Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
-_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "chain_browser", "draw_translation", "exercise", "panel")
+_SHOWN = (
+    "NodeSelector",
+    "PodSelector",
+    "ServiceSelector",
+    "chain_browser",
+    "dns_panel",
+    "draw_dns",
+    "draw_translation",
+    "draw_wiring",
+    "enter",
+    "exercise",
+    "panel",
+)
 
 
 def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001 - kn.open() reads as it should

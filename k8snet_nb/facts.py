@@ -102,9 +102,10 @@ class FactRef:
 class Evidence:
     """Why an answer is what it is: a fact, the command that shows it, and the lines of it that decided.
 
-    ``lines`` are quoted from the fact, never reworded; ``says`` is what they say about the question at hand, and
-    ``notes`` (none, or one for each line, empty where there is nothing to add) what each line does. Notes stand on
-    lines of their own, so that a quoted line can be copied as it is.
+    ``lines`` hold what the fact says; where that is JSON, in the short form that people read (as ``ip -brief`` and
+    ``kubectl get`` have it). ``says`` is what they say about the question at hand, and ``notes`` (none, or one for
+    each line, empty where there is nothing to add) what each line does. Notes stand on lines of their own, so that a
+    quoted line can be copied as it is.
     """
 
     ref: FactRef
@@ -122,8 +123,9 @@ class Evidence:
         """Each line with its note (empty without one)."""
         return tuple(zip_longest(self.lines, self.notes[: len(self.lines)], fillvalue=""))
 
-    def __str__(self) -> str:
+    def text_lines(self) -> list[str]:
+        """The prompt with the place, the lines, and what they say; each is to be shown as one line."""
         parts = [self.head]
         for line, note in self.noted():
             parts += [f"    {line}", *([f"        # {note}"] if note else [])]
-        return "\n".join([*parts, *([f"  -> {self.says}"] if self.says else [])])
+        return [*parts, *([f"  -> {self.says}"] if self.says else [])]

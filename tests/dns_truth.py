@@ -18,7 +18,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.rrset
+
 SERVERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+WARM = (("A", "192.0.2.1"), ("AAAA", "2001:db8::1"), ("CNAME", "other.test."))
 UNSHARE = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
 RESINIT = r"""
 #include <resolv.h>
@@ -77,11 +83,6 @@ def run_cases(request: dict[str, Any], seconds: float = 120, program: str = __fi
 
 def _reply(query: bytes, script: dict[str, Any]) -> bytes | None:
     """The scripted reply to a question: rcode and answer records by name and type, ``silent`` for none."""
-    import dns.flags
-    import dns.message
-    import dns.rcode
-    import dns.rrset
-
     message = dns.message.from_wire(query)
     question = message.question[0]
     name, kind = question.name.to_text().lower(), question.rdtype.name
@@ -109,12 +110,12 @@ class _Servers:
         self.scripts: dict[str, dict[str, Any]] = {}
         self.log: list[tuple[str, str, str]] = []
         self.lock = threading.Lock()
+        # dnspython loads its record types at their first use: not while a resolver waits for the first reply
+        first = dns.message.make_query("warm.test.", "A").to_wire()
+        _reply(first, {"*": [["warm.test.", kind, text] for kind, text in WARM]})
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
-        import dns.exception
-        import dns.message
-
         while True:
             for at in select.select(self.sockets, [], [])[0]:
                 with self.lock:

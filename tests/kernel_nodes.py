@@ -55,11 +55,12 @@ class Machine:
     def process(self, namespace: str, title: str, cgroup: str) -> int:
         """A sleeping process in a namespace and a cgroup, with a title of its own; its pid."""
         folder = self._folder(cgroup)
-        before = f"echo $$ > {folder}/cgroup.procs; exec -a '{title}' sleep 1000"
-        child = subprocess.Popen(["ip", "netns", "exec", namespace, "bash", "-c", before])
+        # Not `ip netns exec`: it hides /sys, and the cgroups with it.
+        before = f"echo $$ > {folder}/cgroup.procs && exec -a '{title}' sleep 1000"
+        child = subprocess.Popen(["nsenter", f"--net=/run/netns/{namespace}", "bash", "-c", before])
         self.processes.append(child)
         deadline = time.monotonic() + 5
-        while title not in Path(f"/proc/{child.pid}/cmdline").read_text() and time.monotonic() < deadline:
+        while not Path(f"/proc/{child.pid}/cmdline").read_text().startswith(title) and time.monotonic() < deadline:
             time.sleep(0.01)
         return child.pid
 
@@ -103,7 +104,7 @@ def pod_cgroup(uid: str, container: str) -> str:
 def bridge_node(machine: Machine, name: str) -> str:
     """A node with a bridge for its pods, 10.91.0.1/24 on it."""
     node = machine.namespace(name)
-    ip("link", "add", "cni0", "type", "bridge", namespace=node)
+    ip("link", "add", "cni0", "address", "02:00:00:00:00:91", "type", "bridge", namespace=node)
     ip("addr", "add", "10.91.0.1/24", "dev", "cni0", namespace=node)
     ip("link", "set", "cni0", "up", namespace=node)
     return node

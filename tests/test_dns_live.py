@@ -84,13 +84,13 @@ def test_truncated_is_asked_again_by_tcp(told: dict[str, dict[str, Any]]) -> Non
 
 def test_silence_and_refusal_have_time_limits(told: dict[str, dict[str, Any]]) -> None:
     assert (told["silence"]["outcome"], told["silence"]["rcode"]) == ("no answer", None)
-    assert 1.9 < told["silence"]["seconds"] < 3.5
+    assert 1.9 < told["silence"]["seconds"] < 6
     assert told["second"]["addresses"] == ["10.9.0.1"]
     assert told["second"]["server"] == "127.0.0.1"
     assert told["nobody"]["outcome"] == "unreachable"
-    assert told["nobody"]["seconds"] < 1
+    assert told["nobody"]["seconds"] < 1.9
     assert len(told["nobody"]["tries"]) == 2
-    assert told["limit"]["seconds"] < 2.5
+    assert told["limit"]["seconds"] < 6
     assert "used up" in told["limit"]["tries"][-1][3]
 
 

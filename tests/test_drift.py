@@ -90,24 +90,30 @@ def add(listing: Any, kind: str, name: str, **spec: Any) -> Any:
 def hand_made(listing: Any, owner: str, addresses: list[str], kind: str = "IPv4", **more: Any) -> None:
     listing["items"].append(
         {
-            "metadata": {"namespace": "default", "name": f"{owner}-by-hand", "labels": {"kubernetes.io/service-name": owner}},
+            "metadata": {
+                "namespace": "default",
+                "name": f"{owner}-by-hand",
+                "labels": {"kubernetes.io/service-name": owner},
+            },
             "addressType": kind,
             "endpoints": [{"addresses": [address], **more} for address in addresses],
             "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         }
-    )  # fmt: skip
+    )
 
 
 def test_a_slice_of_host_names_is_nothing_that_rules_could_hold() -> None:
-    assert not len(rows({"endpointslices": as_json(lambda l: hand_made(l, "hello-world", ["db.example.com"], "FQDN"))}))
+    assert not len(
+        rows({"endpointslices": as_json(lambda listing: hand_made(listing, "hello-world", ["db.example.com"], "FQDN"))})
+    )
 
 
 def test_a_slice_that_belongs_to_no_service_is_nobody_s() -> None:
-    assert not len(rows({"endpointslices": as_json(lambda l: hand_made(l, "", ["10.244.3.9"]))}))
+    assert not len(rows({"endpointslices": as_json(lambda listing: hand_made(listing, "", ["10.244.3.9"]))}))
 
 
 def test_a_slice_made_by_hand_counts_like_any_other() -> None:
-    frame = rows({"endpointslices": as_json(lambda l: hand_made(l, "hello-world", ["192.0.2.9"]))})
+    frame = rows({"endpointslices": as_json(lambda listing: hand_made(listing, "hello-world", ["192.0.2.9"]))})
     assert said(frame) == [("ENDPOINT_MISSING", "default/hello-world", "cluster_ip", ["192.0.2.9:8080"], [])] * 3
     assert frame.node.tolist() == NODES or set(frame.node) == set(NODES)
 
@@ -311,8 +317,12 @@ def test_iptables_endpoint_rules_removed_and_added() -> None:
     assert said(gone) == [("ENDPOINT_MISSING", "default/hello-world", "cluster_ip", ["10.244.3.3:8080"], [])]
 
     def another(lines: list[str]) -> list[str]:
-        return [line.replace("--to-destination 10.244.3.3:8080", "--to-destination 10.244.3.99:8080")
-                if "default/hello-world:http" in line else line for line in lines]  # fmt: skip
+        return [
+            line.replace("--to-destination 10.244.3.3:8080", "--to-destination 10.244.3.99:8080")
+            if "default/hello-world:http" in line
+            else line
+            for line in lines
+        ]
 
     frame = rows({f"{ONE}/{FACT[ONE]}": text(another)})
     assert said(frame) == [
@@ -343,7 +353,10 @@ def test_iptables_chain_that_leads_nowhere() -> None:
 
 def test_iptables_wrong_port_and_a_service_that_is_gone() -> None:
     def other_port(lines: list[str]) -> list[str]:
-        return [line.replace("--dport 80 ", "--dport 8888 ") if "-A KUBE-SERVICES -d 10.32.62.13/32" in line else line for line in lines]  # fmt: skip
+        return [
+            line.replace("--dport 80 ", "--dport 8888 ") if "-A KUBE-SERVICES -d 10.32.62.13/32" in line else line
+            for line in lines
+        ]
 
     frame = rows({f"{ONE}/{FACT[ONE]}": text(other_port)})
     assert sorted(zip(frame.code, frame.port, strict=True)) == [("SERVICE_NOT_PROGRAMMED", 80), ("WRONG_PORT", 8888)]
@@ -379,8 +392,10 @@ def test_nft_elements_removed() -> None:
         held.remove(one)
 
     assert said(rows({f"{TWO}/nft.json": on_nft(no_portal)}))[0][:3] == (
-        "SERVICE_NOT_PROGRAMMED", "default/hello-world", "cluster_ip",
-    )  # fmt: skip
+        "SERVICE_NOT_PROGRAMMED",
+        "default/hello-world",
+        "cluster_ip",
+    )
 
     def no_reject(entries: list[Any]) -> None:
         held, one = element(entries, "no-endpoint-services", "9000")
@@ -395,8 +410,10 @@ def test_nft_elements_removed() -> None:
         held.remove(one)
 
     assert said(rows({f"{TWO}/nft.json": on_nft(no_node_port)}))[0][:3] == (
-        "SERVICE_NOT_PROGRAMMED", "default/hello-local", "node_port",
-    )  # fmt: skip
+        "SERVICE_NOT_PROGRAMMED",
+        "default/hello-local",
+        "node_port",
+    )
 
 
 def test_nft_endpoints_removed() -> None:
@@ -421,8 +438,10 @@ def test_ipvs_servers_removed_added_and_draining() -> None:
 
     frame = rows({f"{THREE}/ipvs-save.txt": text(stale)})
     assert sorted(zip(frame.code, frame.port, frame.entry, strict=True), key=str) == [
-        ("SERVICE_GONE", 31999, "node_port"), ("SERVICE_GONE", 80, None), ("WRONG_PORT", 8888, None),
-    ]  # fmt: skip
+        ("SERVICE_GONE", 31999, "node_port"),
+        ("SERVICE_GONE", 80, None),
+        ("WRONG_PORT", 8888, None),
+    ]
 
 
 def test_ipvs_virtual_server_removed() -> None:
@@ -469,7 +488,10 @@ def test_the_same_port_number_in_udp_tcp_and_sctp() -> None:
 # ---------------------------------------------------------------- both families
 
 
-VIP6, POD6 = "fd00:32::62", {"10.244.18.3": "fd00:18::3", "10.244.18.4": "fd00:18::4", "10.244.3.3": "fd00:3::3", "10.244.3.4": "fd00:3::4"}  # fmt: skip
+VIP6, POD6 = (
+    "fd00:32::62",
+    {"10.244.18.3": "fd00:18::3", "10.244.18.4": "fd00:18::4", "10.244.3.3": "fd00:3::3", "10.244.3.4": "fd00:3::4"},
+)
 
 
 def dual_api() -> dict[str, Change]:
@@ -525,7 +547,15 @@ def dual_iptables(lines: list[str]) -> list[str]:
     end = lines.index("COMMIT", at)
     portals = [six(line) for line in mine if "-A KUBE-SERVICES" in line]
     others = [six(line) for line in mine if "-A KUBE-SERVICES" not in line]
-    return [*lines[:at], *(f":{chain} - [0:0]" for chain in sorted(chains)), *lines[at : end - 1], *portals, lines[end - 1], *others, *lines[end:]]  # fmt: skip
+    return [
+        *lines[:at],
+        *(f":{chain} - [0:0]" for chain in sorted(chains)),
+        *lines[at : end - 1],
+        *portals,
+        lines[end - 1],
+        *others,
+        *lines[end:],
+    ]
 
 
 def dual_nft(entries: list[Any]) -> None:
@@ -607,7 +637,7 @@ def test_a_node_without_facts_is_one_line() -> None:
 
 
 def test_two_modes_that_both_left_rules() -> None:
-    """nftables was switched on, and the iptables rules of before are still there: who wins is checked, the rest told."""
+    """Switched to nftables, the iptables rules of before still there: who wins is checked, the rest told."""
     both = cluster().source.read(FactRef("nft.json", TWO))
     frame = rows({f"{ONE}/nft.json": both}, ONE)
     # node-two's hello-internal-local is narrowed to its own endpoints, so it does not fit here

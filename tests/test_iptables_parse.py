@@ -164,6 +164,8 @@ GOOD = '-A KUBE-SVC-A -m comment --comment "a b" -j KUBE-SEP-A'
         (save(GOOD, end=""), 6, "no COMMIT"),
         (save(GOOD, end="")[:-1], 6, "no COMMIT"),
         (save('-A KUBE-SVC-A -m comment --comment "a', GOOD), 6, "a quote is opened"),
+        (save('-A KUBE-SVC-A -m comment --comment "a -j KUBE-SEP-A', GOOD), 6, "a quote is opened"),
+        (save('-A KUBE-SVC-A -m comment --comment "a\\" -j KUBE-SEP-A', GOOD), 6, "a quote is opened"),
         (save("-A KUBE-SVC-A -j KUBE-SEP-B", GOOD), 6, "it goes to KUBE-SEP-B"),
         (save("-A KUBE-SVC-A -m comment --comment x -m stat", GOOD), 6, "no target"),
         (save("-A KUBE-SVC-A -m statistic --mode random --probability", GOOD), 6, "has no value"),

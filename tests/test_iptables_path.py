@@ -310,6 +310,53 @@ def test_marks_notrack_and_order_of_tables() -> None:
     assert ask(made(nat, mangle=saved), "192.0.2.1", 80).action == "dnat"
 
 
+def test_marks_are_replaced_under_their_mask() -> None:
+    mangle = "-A PREROUTING -j MARK --set-xmark 0xf3/0xffffffff\n-A PREROUTING -j MARK --set-xmark 0x5/0xf"
+    assert ask(made(filters="-A FORWARD -m mark --mark 0xf5 -j DROP", mangle=mangle), "192.0.2.1", 80).action == "drop"
+
+
+def test_conntrack_knows_of_the_translation() -> None:
+    nat = "-A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.1:1"
+    rules = made(nat, "-A FORWARD -m conntrack ! --ctstate DNAT -j DROP\n-A FORWARD -d 192.0.2.1/32 -j DROP")
+    assert ask(rules, "192.0.2.1", 80).action == "dnat"
+    assert ask(rules, "192.0.2.1", 80, protocol="udp").action == "drop"
+
+
+def test_sources_are_rewritten_at_input_only_for_what_comes_in() -> None:
+    """A local connection's source was settled at POSTROUTING already."""
+    rules = made("-A INPUT -j SNAT --to-source 192.0.2.3")
+    assert ask(rules, "172.30.0.11", 80, "outside").masquerade is True
+    assert ask(rules, "172.30.0.11", 80, "node").masquerade is False
+
+
+def test_a_long_chain_is_no_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index of long chains leaves out only what cannot match."""
+    forms = [
+        "-d 192.0.2.{n}/32 -p tcp -m tcp --dport 80 -j DROP",
+        "! -d 192.0.2.{n}/32 -p udp -m udp --dport {n} -j DROP",
+        "-d 192.0.2.{n}/31 -p tcp -m tcp --dport {n} -j REJECT",
+        "-p tcp -m tcp ! --dport {n}:65535 -m mark --mark 0x1 -j DROP",
+        "-p tcp -m tcp ! --dport 80 -m comment --comment x -d 192.0.2.7/32 -j REJECT",
+        '-p tcp -m comment --comment "-d 9.9.9.9/32 --dport 9" -m tcp --dport {n} -j REJECT',
+        "-p tcp -m tcp --dport {n}:{n} -j ACCEPT",
+    ]
+    text = "\n".join(f"-A FORWARD {form.format(n=n)}" for n in range(40) for form in forms)
+    packets = [
+        (f"192.0.2.{n}", port, protocol) for n in (3, 7, 60) for port in (5, 39, 80, 99) for protocol in ("tcp", "udp")
+    ]
+    indexed = made(filters=text)
+    ends = [ask(indexed, dst, port, protocol=protocol) for dst, port, protocol in packets]
+    monkeypatch.setattr("k8snet_nb.parse.iptables.LONG_CHAIN", 10**6)
+    plain = made(filters=text)
+    assert ends == [ask(plain, dst, port, protocol=protocol) for dst, port, protocol in packets]
+    assert {end.action for end in ends} == {"drop", "reject", "none"}
+
+
+def test_a_node_without_known_addresses() -> None:
+    outcome = evaluate(made("-A PREROUTING -p udp -j ACCEPT"), Packet(4, "tcp", "192.0.2.1", 80), NodeView("n"))
+    assert outcome.unknown == ("the node's own addresses are not known: the packet is taken as one that it forwards",)
+
+
 def test_policies() -> None:
     outcome = ask(made(filters=":FORWARD DROP [0:0]\n-A FORWARD -p udp -j ACCEPT"), "192.0.2.1", 80)
     assert outcome.action == "drop"
@@ -395,6 +442,30 @@ def test_services_of_node_one(node_one: Ruleset) -> None:
     assert found["external_ip", "172.30.0.99", 80, "tcp"].service == "default/hello-lb:http"
     orphans = [(e.service, e.action, e.endpoints) for e in found.values() if e.action != "dnat"]
     assert orphans == [("default/orphan:http", "reject", ()), ("default/orphan:admin", "reject", ())]
+
+
+def test_services_whose_outsiders_get_nothing() -> None:
+    """Traffic policy Local on a node without an endpoint: the EXT chain serves pods and the node only."""
+    comment = '-m comment --comment "a/b:c" -m tcp --dport 30000'
+    chain = "-A KUBE-EXT-A -s 10.244.0.0/16 -j KUBE-SVC-A\n-A KUBE-EXT-A -m addrtype --src-type LOCAL -j KUBE-SVC-A\n"
+    ends = "-A KUBE-SVC-A -j KUBE-SEP-A\n-A KUBE-SEP-A -p tcp -j DNAT --to-destination 10.244.3.3:80"
+    drop = (
+        '-m comment --comment "a/b:c has no local endpoints" -m addrtype --dst-type LOCAL -m tcp --dport 30000 -j DROP'
+    )
+    hooks = "-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n-A OUTPUT -j KUBE-NODEPORTS\n"
+    nat = hooks + f"-A KUBE-NODEPORTS -p tcp {comment} -j KUBE-EXT-A\n" + chain + ends
+    rules = made(nat, f"-A INPUT -j KUBE-EXTERNAL-SERVICES\n-A KUBE-EXTERNAL-SERVICES -p tcp {drop}")
+    found = [(e.kind, e.service, e.action, e.cluster, e.local) for e in services(rules)]
+    assert found == [
+        ("node_port", "a/b:c", "dnat", (("10.244.3.3", 80),), ()),
+        ("node_port", "a/b:c", "drop", (), None),
+    ]
+    view = NodeView(VIEW.node, VIEW.local, VIEW.primary, VIEW.pod_addresses, ("10.244.0.0/16",))
+    actions = {
+        client: evaluate(rules, Packet(4, "tcp", "172.30.0.11", 30000, client=client), view).action  # type: ignore[arg-type]
+        for client in ("pod", "node", "outside")
+    }
+    assert actions == {"pod": "dnat", "node": "dnat", "outside": "drop"}
 
 
 def test_services_with_damage() -> None:

@@ -31,9 +31,11 @@ def drawn_words(figure: Any) -> list[str]:
 def many(answer: Translation, count: int, nodes: int) -> Translation:
     first = answer.backends[0]
     backends = tuple(
-        dataclasses.replace(first, address=f"10.1.{i // 250}.{i % 250}", node=f"node-{i % nodes}", probability=Fraction(1, count))
+        dataclasses.replace(
+            first, address=f"10.1.{i // 250}.{i % 250}", node=f"node-{i % nodes}", probability=Fraction(1, count)
+        )
         for i in range(count)
-    )  # fmt: skip
+    )
     return dataclasses.replace(answer, backends=backends)
 
 
@@ -171,7 +173,7 @@ def test_hostile_comments_are_escaped() -> None:
 
 def test_a_broken_line_is_told_in_its_place() -> None:
     broken = cluster(
-        {f"{ONE}/iptables-save.txt": text(lambda ls: [l.replace("-m statistic", "statistic") for l in ls])}
+        {f"{ONE}/iptables-save.txt": text(lambda lines: [line.replace("-m statistic", "statistic") for line in lines])}
     )
     assert "this line cannot be read" in broken.node(ONE).chain("KUBE-SVC-NOIMA57NP5B3VMDZ").text
 

@@ -399,7 +399,7 @@ def test_a_load_balancer_with_source_ranges() -> None:
 
 
 def test_two_modes_at_once_whose_order_is_not_known() -> None:
-    """iptables and nftables both know the Services; nobody recorded handles, nor what kube-proxy says."""
+    """Iptables and nftables both know the Services; nobody recorded handles, nor what kube-proxy says."""
 
     def no_handles(document: Any) -> None:
         for entry in document["nftables"]:

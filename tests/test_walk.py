@@ -88,7 +88,7 @@ def test_pod_to_outside_leaves(hello: kn.Cluster) -> None:
 
 
 def test_a_wrong_port_of_a_cluster_ip_differs_by_mode(hello: kn.Cluster) -> None:
-    """nftables mode looks after its Service range; in iptables mode such a packet just follows the default route."""
+    """Nftables mode looks after its Service range; in iptables mode such a packet just follows the default route."""
     assert hello.walk("default/client-two", "10.32.62.13", "tcp", 81).verdict == "rejected"
     assert hello.walk("default/client-two", "10.32.200.200", "tcp", 80).verdict == "dropped"
     assert hello.walk("default/client", "10.32.62.13", "tcp", 81).verdict == "leaves"

@@ -176,7 +176,8 @@ class Collector:
         finally:
             if space is not None:
                 space.close()
-            enter(self._home)
+            if not target.of_node:
+                enter(self._home)
         return answers
 
     def enter(self, target: Target) -> proc.PodPlace | None:

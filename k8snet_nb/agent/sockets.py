@@ -16,11 +16,11 @@ from .netlink import NETLINK_SOCK_DIAG, Netlink, attributes
 
 __all__ = ["Socket", "print_sockets", "sockets"]
 
-_BY_FAMILY = 20
+_BY_FAMILY, _TCP_OF_BOTH = 20, 18
 _HEAD = struct.Struct("=BBBB")
 _STATES = ("UNKNOWN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",
            "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV")  # fmt: skip
-_PROTOCOLS = (("udp", socket.IPPROTO_UDP), ("tcp", socket.IPPROTO_TCP))
+_PROTOCOLS = ("udp", "tcp")
 _SKV6ONLY = 11
 Holders = Sequence[tuple[str, int, int]]
 
@@ -51,12 +51,22 @@ def sockets(names: dict[int, str]) -> tuple[list[Socket], str]:
 
 
 def _from_netlink(netlink: Netlink, names: dict[int, str]) -> list[Socket]:
+    # A dump walks the table of all namespaces of the machine. The older request for TCP answers for both families in
+    # one walk, which is half the time on a node with many pods.
+    answers = [
+        ("udp", _BY_FAMILY, struct.pack("=BBBBI48x", family, socket.IPPROTO_UDP, 0, 0, 0xFFFFFFFF))
+        for family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    answers.append(("tcp", _TCP_OF_BOTH, struct.pack("=BBBB48xII", 0, 0, 0, 0, 0xFFFFFFFF, 0)))
     found: list[Socket] = []
-    for netid, protocol in _PROTOCOLS:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            body = struct.pack("=BBBBI48x", family, protocol, 0, 0, 0xFFFFFFFF)
-            found.extend(_diagnosed(netid, payload, names) for _, payload in netlink.dump(_BY_FAMILY, body))
+    for netid, kind, body in answers:
+        payloads = sorted((payload for _, payload in netlink.dump(kind, body)), key=_family)
+        found.extend(_diagnosed(netid, payload, names) for payload in payloads)
     return found
+
+
+def _family(payload: bytes) -> int:
+    return payload[0]
 
 
 def _diagnosed(netid: str, data: bytes, names: dict[int, str]) -> Socket:
@@ -81,7 +91,7 @@ def _spell(family: int, data: bytes, only6: bool) -> str:
 
 def _from_proc() -> list[Socket]:
     found: list[Socket] = []
-    for netid, _ in _PROTOCOLS:
+    for netid in _PROTOCOLS:
         for suffix in ("", "6"):
             try:
                 with open("/proc/thread-self/net/" + netid + suffix) as file:

@@ -65,6 +65,8 @@ def evaluate(rules: Ruleset, packet: Packet, view: NodeView, *, ipsets: Mapping[
     cut_short = _explore(frozenset(), rules, packet, view, source, ipsets, worlds, asked)
     base = worlds[frozenset()]
     unknown = [str(problem) for problem in rules.problems[:3]]
+    if not view.local:
+        unknown.append("the node's own addresses are not known: the packet is taken as one that it forwards")
     unknown += base.notes
     unknown += [_named(one, "") for one in asked.values() if one.decisive]
     differing = [(assume, world) for assume, world in worlds.items() if assume and _differs(world, base)]

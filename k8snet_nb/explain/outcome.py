@@ -39,7 +39,7 @@ class NodeView:
 
     ``local``: all its own addresses (text); ``primary``: its addresses in the API's list; ``pod_addresses``: those of
     its pods; ``pod_networks``: prefixes of pod addresses (podCIDR or the routes' prefixes), for ``-s`` matches;
-    ``pod_interfaces``: interfaces by which pods come in (their bridge, or their veth ends), for ``-i`` matches.
+    ``pod_interfaces``: those by which pods' packets come in (their bridge, or their veth ends), for ``-i`` matches.
     """
 
     node: str
@@ -52,7 +52,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that decided: ``place`` (``nat KUBE-SERVICES``), ``text`` as the tool prints it, ``says`` in words."""
+    """One thing that decided: ``place`` such as ``nat KUBE-SERVICES``, ``text`` as printed, ``says`` in words."""
 
     place: str
     text: str

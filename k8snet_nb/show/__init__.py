@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .chains import ChainBrowser, chain_browser
+from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
-from .translation import TranslationDrawing, draw_translation
+
+if TYPE_CHECKING:
+    from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .translation import TranslationDrawing, draw_translation
+    from .wiring import WiringChart, draw_wiring
 
 __all__ = [
     "ChainBrowser",
+    "DnsChart",
+    "DnsPanel",
+    "EnterPanel",
     "Exercise",
     "Feedback",
     "ItemSelector",
@@ -19,8 +30,31 @@ __all__ = [
     "ServiceSelector",
     "Solution",
     "TranslationDrawing",
+    "WiringChart",
     "chain_browser",
+    "dns_panel",
+    "draw_dns",
     "draw_translation",
+    "draw_wiring",
+    "enter",
     "exercise",
     "panel",
 ]
+
+# matplotlib takes half a second to import: what draws is loaded when it is first named
+_DRAWN = {
+    "DnsChart": "dns",
+    "DnsPanel": "dns",
+    "TranslationDrawing": "translation",
+    "WiringChart": "wiring",
+    "dns_panel": "dns",
+    "draw_dns": "dns",
+    "draw_translation": "translation",
+    "draw_wiring": "wiring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DRAWN:
+        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ __all__ = ["NodeSource"]
 Api = Callable[[str], bytes]
 """Delivers the List of a resource as the API server sends it. Raises FactMissing."""
 
+_ENTERING = 15.0
+"""Seconds to find a pod's processes and enter its namespace, beside the waiting for a server."""
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
 
@@ -134,6 +136,14 @@ class NodeSource:
     def start_run(self, pod: str, argv: Sequence[str], seconds: float = 30.0) -> Running:
         """Start one, to be cancelled or waited for."""
         return self._agent.start_run(argv, {"pod": self._identity(pod)}, seconds)
+
+    def exchange(self, pod: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One DNS question to one server from a pod's network namespace. Raises AgentError, NotFound.
+
+        ``request`` and the answer are those of :func:`k8snet_nb.agent.dns_exchange.answer`.
+        """
+        waiting = float(request.get("timeout", 5))
+        return self._agent.exchange(request, {"pod": self._identity(pod)}, waiting + _ENTERING)
 
     def _data(self, ref: FactRef, told: Told) -> bytes:
         if told.data is not None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..errors import SourceError
 from .base import Source
 from .recorded import open_recording
+
+if TYPE_CHECKING:
+    from .kube_api import KubeApi
 
 __all__ = ["BUNDLED", "ENVIRONMENT", "open_source"]
 
@@ -24,5 +29,15 @@ def open_source(what: str | os.PathLike[str] | None = None) -> Source:
     if chosen == "node":
         from .node import NodeSource
 
-        return NodeSource()
+        return NodeSource(api=_api_if_any())
     return open_recording(chosen)
+
+
+def _api_if_any() -> KubeApi | None:
+    """The API of the kubeconfig at hand (or of the cluster we run in); None where there is neither."""
+    from .kube_api import KubeApi
+
+    try:
+        return KubeApi.connect()
+    except SourceError:
+        return None
