@@ -116,7 +116,8 @@ def as_kubectl(frame: Any, columns: Mapping[str, str] | Sequence[str] | None = N
 class Report:
     """What a value shows of itself: a title, one table, notes below it, and the evidence to open.
 
-    ``block`` is preformatted text, such as a command's output; its line breaks and tabs stay.
+    ``block`` is preformatted text, such as a command's output; its line breaks and tabs stay, and ``wide`` keeps its
+    long lines whole, to be scrolled.
     """
 
     title: str
@@ -125,6 +126,7 @@ class Report:
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     block: str = ""
+    wide: bool = False
 
     def text(self) -> str:
         """Canonical text: what nbval compares and a terminal shows."""
@@ -142,7 +144,8 @@ class Report:
         """Plain html, everything escaped."""
         title = f"<p><strong>{escape(self.title)}</strong></p>" if self.title else ""
         table = html_table(self.rows, self.headings) if self.headings else ""
-        block = f"<pre>{escape(self.block)}</pre>" if self.block else ""
+        style = ' style="white-space: pre; overflow-x: auto"' if self.wide else ""
+        block = f"<pre{style}>{escape(self.block)}</pre>" if self.block else ""
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"<div>{title}{table}{block}{notes}{evidence_html(self.evidence)}</div>"
 

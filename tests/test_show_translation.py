@@ -89,7 +89,7 @@ def test_rejects_are_drawn_as_such(hello: kn.Cluster, service: str, node: str, a
 def test_readable_for_one_endpoint_and_for_hundreds(hello: kn.Cluster, count: int, nodes: int) -> None:
     drawing = kn.draw_translation(many(hello.translate("default/hello-world"), count, nodes))
     width, height = drawing.figure.get_size_inches()
-    assert width == 13
+    assert width < 12
     assert height < 16
     words = drawn_words(drawing.figure)
     shown = sum(word.startswith(f"{Fraction(1, count)}  ") for word in words)

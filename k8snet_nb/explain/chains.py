@@ -16,6 +16,7 @@ from .iptables_says import chain_words
 
 __all__ = ["ChainEntry", "ChainView", "iptables_chains", "nft_chains"]
 
+_OF_ONE_SERVICE = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-")
 MOST = 200
 """At most so many rules or elements of one chain, map or set are listed."""
 
@@ -41,7 +42,7 @@ class ChainView(Shown):
         for words, names in kinds.items():
             rest = f" and {len(names) - 2} more" if len(names) > 2 else ""
             notes.append(f"-> {', '.join(names[:2])}{rest}" + (f": {words}" if words else ""))
-        return Report(f"[node {ref.node}]$ {self.command}", notes=tuple(notes), block=self.text)
+        return Report(f"[node {ref.node}]$ {self.command}", notes=tuple(notes), block=self.text, wide=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def iptables_chains(rules: iptables.Ruleset, node: str, command: str) -> Iterato
                 name,
                 "chain",
                 len(numbers),
-                _about(rules, numbers),
+                _about(rules, numbers) if name.startswith(_OF_ONE_SERVICE) else "",
                 partial(_iptables_view, rules, table, name, node, command),
             )
 

@@ -27,7 +27,7 @@ NODES = 10
 _INK, _PALE, _SOFT = "#1b1b1b", "#ffffff", "#5f6b7a"
 _FILLS = ("#dbe9f6", "#fdebd0", "#e2f0d9", "#eadcf4", "#f6dce2")
 _STOP = "#f8d0cc"
-_CHARACTER = 0.78  # about the width of one, of 130 for the whole drawing
+_CHARACTER = 0.76  # about the width of one, of 130 for the whole drawing
 _ENDS = {
     "reject": "rejected\nthe client is told at once",
     "drop": "dropped\nno answer: the client waits",
@@ -86,7 +86,7 @@ def _rows(answer: Translation) -> list[_Row]:
 def _line(backend: Backend) -> str:
     share = "" if backend.probability is None else f"{backend.probability}  "
     weight = "" if backend.weight in (None, 1) else f"  weight {backend.weight}"
-    pod = f"  {_short(backend.pod, 38)}" if backend.pod else ""
+    pod = f"  {_short(backend.pod, 36)}" if backend.pod else ""
     return f"{share}{_socket(backend.address, backend.port)}{pod}{weight}"
 
 
@@ -104,9 +104,9 @@ def _source_words(answer: Translation) -> str:
 
 def _figure(answer: Translation) -> Figure:
     rows = _rows(answer)
-    ways = [_short(way, 46) for way in waypoints(answer)] or ["no rule for it"]
+    ways = [_short(way, 40) for way in waypoints(answer)] or ["no rule for it"]
     lines = max(len(rows) + len({row.node for row in rows}) + 1, len(ways) * 2, 4)
-    figure = Figure(figsize=(13, 0.8 + 0.27 * lines), facecolor=_PALE)
+    figure = Figure(figsize=(11.2, 0.8 + 0.27 * lines), facecolor=_PALE)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), facecolor=_PALE)
     axes.set(xlim=(0, 130), ylim=(lines + 2.2, 0))
     axes.set_axis_off()
@@ -163,14 +163,15 @@ def _endpoints(axes: Axes, rows: list[_Row], x: float, from_x: float, from_y: fl
 
 def _text(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
     # names are names: a `$` in one starts no formula
-    axes.text(x, y, words, fontsize=9, va="center", parse_math=False, **({"color": _INK} | style))
+    axes.text(x, y, words, fontsize=8.5, va="center", parse_math=False, **({"color": _INK} | style))
 
 
 def _box(axes: Axes, x: float, y: float, words: str, fill: str, pad: float = 0.35) -> float:
     """Words in a box that begins at ``x``; gives about where it ends."""
     frame = {"boxstyle": f"round,pad={pad}", "facecolor": fill, "edgecolor": _SOFT, "linewidth": 0.8}
     _text(axes, x, y, words, bbox=frame)
-    return x + _CHARACTER * max(map(len, words.split("\n"))) + 0.8
+    widest = max(len(line) + 0.4 * sum(letter.isupper() for letter in line) for line in words.split("\n"))
+    return x + _CHARACTER * widest + 0.8
 
 
 def _arrow(axes: Axes, x: float, y: float, to_x: float, to_y: float) -> None:
