@@ -7,6 +7,7 @@ recording. Adding a fact is adding an entry here, a parser in ``parse``, and a r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 __all__ = ["API_RESOURCES", "FACTS", "Evidence", "Fact", "FactRef"]
 
@@ -107,15 +108,29 @@ class Evidence:
     """Why an answer is what it is: a fact, the command that shows it, and the lines of it that decided.
 
     ``lines`` hold what the fact says; where that is JSON, in the short form that people read (as ``ip -brief`` and
-    ``kubectl get`` have it). ``says`` is what they say about the question at hand.
+    ``kubectl get`` have it). ``says`` is what they say about the question at hand, and ``notes`` (none, or one for
+    each line, empty where there is nothing to add) what each line does. Notes stand on lines of their own, so that a
+    quoted line can be copied as it is.
     """
 
     ref: FactRef
     command: str
     lines: tuple[str, ...] = ()
     says: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """Where the command runs, and the command."""
+        return f"[{self.ref.place}]$ {self.command}"
+
+    def noted(self) -> tuple[tuple[str, str], ...]:
+        """Each line with its note (empty without one)."""
+        return tuple(zip_longest(self.lines, self.notes[: len(self.lines)], fillvalue=""))
 
     def text_lines(self) -> list[str]:
         """The prompt with the place, the lines, and what they say; each is to be shown as one line."""
-        head = f"[{self.ref.place}]$ {self.command}"
-        return [head, *(f"    {line}" for line in self.lines), *([f"  -> {self.says}"] if self.says else [])]
+        parts = [self.head]
+        for line, note in self.noted():
+            parts += [f"    {line}", *([f"        # {note}"] if note else [])]
+        return [*parts, *([f"  -> {self.says}"] if self.says else [])]

@@ -79,8 +79,22 @@ def evidence_text(items: Iterable[Evidence]) -> str:
 
 def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -> str:
     """Evidence as html that a reader opens: works in JupyterLab and on static renderers."""
-    text = evidence_text(items)
-    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>" if text else ""
+    text = "\n".join(_evidence_html(item) for item in items)
+    return f"<details><summary>{escape(summary)}</summary><pre>{text}</pre></details>" if text else ""
+
+
+# what a line does is read, not copied: selecting the quoted lines leaves it out, where the reader's page keeps styles
+_UNCOPIED = 'style="user-select: none"'
+
+
+def _evidence_html(item: Evidence) -> str:
+    """One fact's lines, escaped; notes below their line."""
+    parts = [escape(item.head)]
+    for line, note in item.noted():
+        parts.append(escape(f"    {line}"))
+        if note:
+            parts.append(f"<em {_UNCOPIED}>        # {escape(note)}</em>")
+    return "\n".join([*parts, *([escape(f"  -> {item.says}")] if item.says else [])])
 
 
 def bundle(text: str, html_text: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -104,7 +118,8 @@ def as_kubectl(frame: Any, columns: Mapping[str, str] | Sequence[str] | None = N
 class Report:
     """What a value shows of itself: a title, one table, notes below it, and the evidence to open.
 
-    ``block`` is preformatted text, such as a command's output; its line breaks and tabs stay.
+    ``block`` is preformatted text, such as a command's output; its line breaks and tabs stay, and ``wide`` keeps its
+    long lines whole, to be scrolled.
     """
 
     title: str
@@ -113,6 +128,7 @@ class Report:
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     block: str = ""
+    wide: bool = False
 
     def text(self) -> str:
         """Canonical text: what nbval compares and a terminal shows."""
@@ -130,7 +146,8 @@ class Report:
         """Plain html, everything escaped."""
         title = f"<p><strong>{escape(self.title)}</strong></p>" if self.title else ""
         table = html_table(self.rows, self.headings) if self.headings else ""
-        block = f"<pre>{escape(self.block)}</pre>" if self.block else ""
+        style = ' style="white-space: pre; overflow-x: auto"' if self.wide else ""
+        block = f"<pre{style}>{escape(self.block)}</pre>" if self.block else ""
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"<div>{title}{table}{block}{notes}{evidence_html(self.evidence)}</div>"
 

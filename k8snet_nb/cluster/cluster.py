@@ -15,6 +15,7 @@ from ..explain.dns_replicas import ReplicaComparison
 from ..explain.dns_server import CorefileExplained
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
+from ..explain.outcome import NodeView
 from ..explain.translation import Translation
 from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
@@ -52,6 +53,7 @@ class Cluster(Shown):
         self.source = source
         self.api = Api(source)
         self._rules: dict[str, NodeRules] = {}
+        self._views: dict[str, NodeView] = {}
 
     @property
     def name(self) -> str:
@@ -195,6 +197,12 @@ class Cluster(Shown):
         if name not in self._rules:
             self._rules[name] = NodeRules(self.source, name)
         return self._rules[name]
+
+    def node_view(self, name: str, make: Callable[[], NodeView]) -> NodeView:
+        """A node's addresses and its pods', put together once a cluster."""
+        if name not in self._views:
+            self._views[name] = make()
+        return self._views[name]
 
     def about_node(self, node: str) -> dict[str, Any]:
         """node.json of a node: kernel, netns inode, tools. Empty when nothing is known of the node."""

@@ -10,7 +10,10 @@ import pandas as pd
 
 from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
+from ..explain.chains import ChainView
 from ..explain.flows import top_talkers
+from ..explain.ipvs_view import IpvsTable
+from ..explain.ladder import Ladder
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
@@ -23,6 +26,8 @@ from ..parse.facts_json import json_list
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
 from ..render import Report, Shown, printable
+from .chains import chain_frame_of, chain_view
+from .dataplane import ipset_frame, ipvs_connections_frame, ipvs_stats_frame, ipvs_table, ladder, lookups_frame
 from .events import node_events
 from .flowing import node_flows
 from .inside import host_frame, namespaces_frame, node_facts, pod_facts, processes_frame
@@ -222,8 +227,57 @@ class Node(Shown):
         """The same with the reason: every mode found, leftovers, what kube-proxy says of itself, the lines."""
         return self.rules.mode
 
+    def chains(self) -> pd.DataFrame:
+        """One row a chain of iptables or a chain, map or set of nftables: key tool table name kind size about."""
+        return chain_frame_of(self.rules)
+
+    def chain(self, name: str, table: str | None = None, holding: str = "") -> ChainView:
+        """One chain, map or set as its own tool lists it (``iptables -L NAME -n -v``, ``nft list chain``).
+
+        ``table`` where several have one of that name; ``holding``: only rules whose line holds that text. Raises
+        NotFound with the nearest names.
+        """
+        return chain_view(self.rules, name, table, holding)
+
+    def ladder(self, service: str, port: str | int | None = None, family: int = 4) -> Ladder:
+        """How iptables chooses among a Service's endpoints here, rung by rung. Raises Refused where it does not."""
+        return ladder(self, self._cluster.service(service).value, port, family)
+
+    def ipvs(self, service: str | None = None, port: str | int | None = None) -> IpvsTable:
+        """The table of ``ipvsadm -Ln``: all virtual servers, or those of one Service (port).
+
+        Connections are counted from ``ipvsadm -Lnc`` where the table itself was not collected. Raises FactMissing.
+        """
+        return ipvs_table(self._cluster, self, service, port)
+
+    def ipvs_stats(self) -> pd.DataFrame:
+        """One row a real server: service protocol address port server server_port and its five counters."""
+        return ipvs_stats_frame(self._cluster, self)
+
+    def ipvs_connections(self) -> pd.DataFrame:
+        """One row a connection of IPVS's own table (``ipvsadm -Lnc``); ``expires`` in seconds.
+
+        Columns: protocol state expires client client_port virtual virtual_port server server_port.
+        """
+        return ipvs_connections_frame(self)
+
+    def ipsets(self) -> pd.DataFrame:
+        """One row an ipset: name type family size members."""
+        return ipset_frame(self)
+
+    def lookups(self) -> pd.DataFrame:
+        """What is looked at until a Service is found: service entry port protocol rules tables found_by.
+
+        ``rules`` are compared one after the other, ``tables`` (maps, sets, hashes) looked into; for the first packet
+        of a connection, in table nat. Raises Refused when no data plane is known.
+        """
+        return lookups_frame(self._cluster, self)
+
     def view(self) -> NodeView:
         """Its addresses and its pods', for following packets through its rules."""
+        return self._cluster.node_view(self.name, self._view)
+
+    def _view(self) -> NodeView:
         pods = (
             p for p in self._cluster.api.pods.values() if p.node == self.name and not p.host_network and not p.finished
         )

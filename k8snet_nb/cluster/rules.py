@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from typing import get_args
 
 from ..errors import FactMissing
 from ..explain import iptables_path, ipvs_path, nft_path
-from ..explain.outcome import NodeView, Outcome, Packet
-from ..explain.proxy_mode import ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
+from ..explain.chains import ChainEntry
+from ..explain.hooks import foreign_tables
+from ..explain.outcome import NodeView, Outcome, Packet, agreed
+from ..explain.proxy_mode import Mode, ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
 from ..facts import FactRef
 from ..parse import iptables, nft
 from ..parse.api import parse_object
@@ -18,6 +22,7 @@ from ..parse.ipset import IpSet, parse_ipset
 from ..parse.ipvs import VirtualServer, parse_rules
 from ..parse.links import Link, Route, route_to
 from ..sources.base import Source
+from .chains import chain_entries
 
 __all__ = ["NodeRules", "node_view"]
 
@@ -28,14 +33,14 @@ class NodeRules:
     """The rules of one node. Every property raises FactMissing or FactBroken for its own fact only."""
 
     def __init__(self, source: Source, node: str) -> None:
-        self._source, self.node = source, node
+        self.source, self.node = source, node
         self._saves: dict[str, iptables.Ruleset] = {}
 
     def _read(self, fact: str) -> bytes:
-        return self._source.read(FactRef(fact, self.node))
+        return self.source.read(FactRef(fact, self.node))
 
     def _has(self, fact: str) -> bool:
-        return self._source.has(FactRef(fact, self.node))
+        return self.source.has(FactRef(fact, self.node))
 
     def save(self, fact: str) -> iptables.Ruleset:
         """One ``iptables-save``, parsed."""
@@ -76,18 +81,53 @@ class NodeRules:
             nft=kube_proxy_tables(self.nft) if self._has("nft.json") else None,
             ipvs=virtual_servers(self.servers) if self._has("ipvs-save.txt") else None,
             own_word=self._own_word(),
-            processes=self._commands(),
+            processes=self.commands,
         )
 
     def evaluate(self, packet: Packet, view: NodeView) -> Outcome:
-        """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected."""
-        mode = self.mode.mode
+        """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected.
+
+        Without a mode (none has Services programmed, or which of two wins cannot be told) ``unknown`` begins with why.
+        """
+        mode = self.mode
+        if mode.mode is not None:
+            return self._by(mode.mode, packet, view)
+        if mode.found:
+            outcome = agreed({found: self._by(found, packet, view) for found in mode.found})
+        elif any(self._has(fact) for fact in _SAVES[packet.family]):
+            outcome = self._by("iptables", packet, view)  # no Service's rules, but others that may stop a packet
+        elif len(mode.unseen) == len(get_args(Mode)):
+            return self._by("iptables", packet, view)  # raises FactMissing with the reason
+        else:
+            outcome = Outcome("none")
+        return replace(outcome, unknown=(mode.why, *outcome.unknown))
+
+    def _by(self, mode: Mode, packet: Packet, view: NodeView) -> Outcome:
         if mode == "nftables":
             return nft_path.evaluate(self.nft, packet, view)
         if mode == "ipvs":
             rules = self.iptables(packet.family) if any(self._has(fact) for fact in _SAVES[packet.family]) else None
             return ipvs_path.evaluate(self.servers, packet, view, rules, self.ipsets)
         return iptables_path.evaluate(self.iptables(packet.family), packet, view, ipsets=self.ipsets)
+
+    @cached_property
+    def chains(self) -> tuple[ChainEntry, ...]:
+        """Every chain, map and set of the node, to be listed."""
+        return chain_entries(self)
+
+    def other_hooks(self) -> tuple[str, ...]:
+        """Tables with hooks on a packet's way that :meth:`evaluate` does not look into, in words."""
+        if self.mode.mode == "nftables":
+            saves = [fact for pair in _SAVES.values() for fact in pair if "legacy" in fact and self._has(fact)]
+            return tuple(
+                f"{fact}: {name}"
+                for fact in saves
+                for name, table in self.save(fact).tables.items()
+                if table.rule_count()
+            )
+        if not self._has("nft.json"):
+            return ()
+        return foreign_tables(self.nft)
 
     def _own_word(self) -> str | None:
         try:
@@ -97,11 +137,13 @@ class NodeRules:
         word = about.get("kube_proxy_mode")
         return str(word) if word else None
 
-    def _commands(self) -> list[str] | None:
+    @cached_property
+    def commands(self) -> list[str] | None:
+        """The command lines of the node's processes; None when they were not collected."""
         ref = FactRef("processes.json", self.node)
-        if not self._source.has(ref):
+        if not self.source.has(ref):
             return None
-        return [str(process.get("cmdline", "")) for process in json_list(self._source.read(ref), ref)]
+        return [str(process.get("cmdline", "")) for process in json_list(self.source.read(ref), ref)]
 
 
 def node_view(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import pandas as pd
 
+from ..explain.chains import ChainEntry
 from ..explain.comparison import Comparison
 from ..explain.drift import Drift
 from ..parse.api import collector_paused, human_duration
@@ -15,7 +16,16 @@ from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
 from ..text import printable
 
-__all__ = ["compare_frame", "drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
+__all__ = [
+    "chains_frame",
+    "compare_frame",
+    "drift_frame",
+    "endpoints_frame",
+    "nodes_frame",
+    "pods_frame",
+    "rows_frame",
+    "services_frame",
+]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
@@ -29,6 +39,12 @@ def _shown(values: list[object]) -> list[object]:
     if text.isascii() and text.isprintable():
         return values
     return [printable(v) if isinstance(v, str) else v for v in values]
+
+
+def rows_frame(rows: Iterable[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of rows that have their columns' order."""
+    found = list(rows)
+    return _frame({name: [row[at] for row in found] for at, name in enumerate(columns)})
 
 
 def _age(created: datetime | None, now: datetime | None) -> str:
@@ -128,6 +144,13 @@ def drift_frame(rows: Iterable[Drift]) -> pd.DataFrame:
     for name in ("missing", "extra"):
         columns[name] = [list(getattr(row, name)) for row in found]
     return _frame(columns)
+
+
+def chains_frame(rows: Iterable[ChainEntry]) -> pd.DataFrame:
+    """One row a chain, map or set of a node: key tool table name kind size about."""
+    found = list(rows)
+    names = "key tool table name kind size about".split()
+    return _frame({name: [getattr(row, name) for row in found] for name in names}).astype({"size": "int64"})
 
 
 _COMPARED = "node mode port family action endpoints shares masquerade affinity same says".split()

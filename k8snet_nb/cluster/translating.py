@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from ..errors import FactMissing, Refused
+from ..errors import FactError, FactMissing, Refused
 from ..explain.comparison import Comparison, compared
 from ..explain.drift import Drift, compare_node, wanted
 from ..explain.entry import Target, default_client, find_port, find_target
 from ..explain.expected import NodePlace, expected_entries
 from ..explain.outcome import Client, NodeView, Outcome, Packet
 from ..explain.programmed import Key, Programmed, from_iptables, from_ipvs, from_nft
+from ..explain.proxy_mode import Mode, ProxyMode
 from ..explain.translation import Translation, join_translation
 from ..parse.services import ServiceValue
 from ..render import printable
@@ -70,19 +71,28 @@ def translate_on(cluster: Cluster, node: Node, service: ServiceValue, target: Ta
 
 def drift_of(cluster: Cluster, node: Node) -> list[Drift]:
     """What differs on one node; a node whose rules cannot be had is one line that says so."""
+    place = NodePlace(node.name, node.value.zone)
+    expected = expected_entries(cluster.api.services.values(), cluster.api.endpoints, place)
     try:
-        mode = node.rules.mode
-        if mode.mode is None:
-            return [_not_checked(node, mode.why)]
-        place = NodePlace(node.name, node.value.zone)
-        expected = expected_entries(cluster.api.services.values(), cluster.api.endpoints, place)
+        known = node.rules.mode
+        mode = known.mode or _claimed(known)
+        if mode is None:
+            return [_other(node, "NOT_CHECKED", known.why)]
         families = {key[0] for key in expected}
-        programmed, unseen = _programmed(node, mode.mode, families, {key[1] for key in expected if key[1]})
-    except FactMissing as error:
-        return [_not_checked(node, str(error))]
+        programmed, unseen = _programmed(node, mode, families, {key[1] for key in expected if key[1]})
+    except FactError as error:
+        return [_other(node, "NOT_CHECKED", str(error))]
     seen = {key: want for key, want in expected.items() if key[0] not in unseen}
-    found = compare_node(node.name, mode.mode, seen, programmed)
-    return found + [_not_checked(node, why, family) for family, why in sorted(unseen.items())]
+    found = compare_node(node.name, mode, seen, programmed)
+    left = [_other(node, "MODE_LEFTOVER", f"{other} rules beside {mode}: {known.why}") for other in known.leftovers]
+    return found + left + [_other(node, "NOT_CHECKED", why, family) for family, why in sorted(unseen.items())]
+
+
+def _claimed(known: ProxyMode) -> Mode | None:
+    """No Service is programmed at all: then what kube-proxy says of itself, if the rules of that mode were seen."""
+    facts = {"iptables": "iptables", "nftables": "nft.json", "ipvs": "ipvs-save.txt"}
+    says = next((mode for mode in get_args(Mode) if mode == known.own_word), None)
+    return says if says and not known.found and facts[says] not in known.unseen else None
 
 
 def _programmed(
@@ -93,8 +103,9 @@ def _programmed(
         return from_nft(node.rules.nft), {}
     if mode == "ipvs":
         # a dummy interface (kube-ipvs0) holds VIPs, also of Services that are gone: they are not the node's own
-        own = {a.address for link in node.links() if link.kind != "dummy" for a in link.addresses} - vips
-        return from_ipvs(node.rules.servers, own), {}
+        held = {a.address: link.kind for link in node.links() for a in link.addresses}
+        own = {address for address, kind in held.items() if kind != "dummy"} - vips
+        return from_ipvs(node.rules.servers, own, held), {}
     found: dict[Key, Programmed] = {}
     unseen: dict[int, str] = {}
     for family in (4, 6):
@@ -111,8 +122,8 @@ def _programmed(
     return found, unseen
 
 
-def _not_checked(node: Node, why: str, family: int | None = None) -> Drift:
-    return Drift("NOT_CHECKED", node.name, None, None, None, None, None, family, says=why)
+def _other(node: Node, code: str, why: str, family: int | None = None) -> Drift:
+    return Drift(code, node.name, None, None, None, None, None, family, says=why)
 
 
 def compare_service(
@@ -129,8 +140,9 @@ def compare_service(
                 try:
                     target = find_target(service, one.name or one.port, entry, family, node.ips)
                     answer = translate_on(cluster, node, service, target, default_client(entry))
-                except (FactMissing, Refused) as error:
+                except (FactError, Refused) as error:
                     yield Comparison(node.name, None, name, family, "unknown", 0, {}, None, None, None, str(error))
                     continue
                 key = (family, None if entry == "node_port" else target.address, target.port, target.protocol)
-                yield compared(answer, wanted(expected[key], answer.mode or ""))
+                want = expected.get(key)
+                yield compared(answer, None if want is None else wanted(want, answer.mode or ""))

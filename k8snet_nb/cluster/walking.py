@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..errors import FactError, FactMissing, Refused
+from ..explain.hooks import data_planes
 from ..explain.outcome import Choice, Client, NodeView, Outcome, Packet
 from ..explain.policies import policies_for
 from ..explain.translation import steps_as_evidence
 from ..explain.walk import End, Hop, Walk, verdict_of
 from ..facts import Evidence, FactRef
-from ..parse.links import route_to
+from ..parse.links import Route, route_to
 from ..parse.pods import PodValue
 from ..render import printable
 
@@ -43,19 +44,19 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
         raise Refused(printable(f"{protocol!r} has no ports to walk by; say {', '.join(_PROTOCOLS)}"))
     if not 0 < port < 65536:
         raise Refused(f"{port} is no port")
-    sender, target = _sender(cluster, src), _destination(cluster, dst)
+    target = _destination(cluster, dst)
+    six = ":" in target
+    sender = _sender(cluster, src, six)
     where = _first_node(cluster, sender, target, node)
     view = where.view()
     kind = sender.kind or _kind(sender.address, view)
-    six = ":" in target
-    if sender.address and (":" in sender.address) != six:
-        raise Refused(f"{sender.words} has the address {sender.address}, of another family than {target}")
     packet = Packet(6 if six else 4, protocol.lower(), target, port, sender.address, kind)
     outcome = where.rules.evaluate(packet, view)
     hops = [Hop(where.name, f"{step.place}", step.says, step.text) for step in outcome.steps]
     ends, evidence = _ends(cluster, where, packet, outcome, hops)
-    not_evaluated = tuple(_not_evaluated(cluster, sender.pod, ends, where))
+    not_evaluated = tuple(dict.fromkeys(_not_evaluated(cluster, sender.pod, ends, where)))
     unknown = outcome.unknown + (("the rules were only partly readable",) if outcome.partial else ())
+    unknown += tuple(dict.fromkeys(end.doubt for end in ends if end.doubt))
     return Walk(
         source=sender.words,
         destination=f"[{target}]:{port}/{packet.protocol}" if six else f"{target}:{port}/{packet.protocol}",
@@ -71,24 +72,29 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     )
 
 
-def _sender(cluster: Cluster, src: str) -> _Sender:
+def _of_family(addresses: Sequence[str], six: bool, words: str) -> str:
+    """The address by which a holder sends to that family. Raises Refused when it has none."""
+    found = [address for address in addresses if (":" in address) == six]
+    if not found:
+        has = f"only {', '.join(addresses)}" if addresses else "no address yet"
+        raise Refused(printable(f"{words} has {has}: it cannot send to an IPv{6 if six else 4} address"))
+    return found[0]
+
+
+def _sender(cluster: Cluster, src: str, six: bool) -> _Sender:
     if src in ("pod", "node", "outside"):
         words = {"pod": "a pod of the node", "node": "the node itself", "outside": "a client outside"}[src]
         return _Sender(words, None, src, None, None)  # type: ignore[arg-type]
     if src in cluster.api.nodes:
-        ips = cluster.api.nodes[src].ips()
-        return _Sender(f"node {src}", ips[0] if ips else None, "node", src, None)
+        words = f"node {src}"
+        return _Sender(words, _of_family(cluster.api.nodes[src].ips(), six, words), "node", src, None)
     try:
         address = str(ipaddress.ip_address(src))
     except ValueError:
         pod = cluster.pod(src).value
-        if pod.host_network:
-            return _Sender(
-                f"pod {pod.key} (on the host network)", pod.ips[0] if pod.ips else None, "node", pod.node, pod
-            )
-        if not pod.ips:
-            raise Refused(printable(f"pod {pod.key} has no address yet: it cannot send")) from None
-        return _Sender(f"pod {pod.key}", pod.ips[0], "pod", pod.node, pod)
+        words = f"pod {pod.key}" + (" (on the host network)" if pod.host_network else "")
+        return _Sender(words, _of_family(pod.ips, six, words), "node" if pod.host_network else "pod", pod.node, pod)
+    _of_family([address], six, f"the sender {address}")
     pods = [pod for pod in cluster.api.pods_by_ip.get(address, ()) if not pod.host_network]
     if pods:
         return _Sender(f"pod {pods[0].key}", address, "pod", pods[0].node, pods[0])
@@ -151,10 +157,11 @@ def _end(
     who = cluster.who(choice.address)
     pods = [pod for pod in cluster.api.pods_by_ip.get(choice.address, ()) if not pod.host_network]
     home = pods[0].node if pods else (who.name if who.kind == "node" else None)
-    label = f"{who.kind} {who.name}" if who.name else who.says
+    kind = "Service" if who.kind == "service" else who.kind
+    label = f"{kind} {who.name}" if who.name else who.says
 
-    def end(verdict: str, why: str = "") -> End:
-        return End(choice.address, choice.port, label, home, choice.probability, choice.masquerade, verdict, why)
+    def end(verdict: str, why: str = "", doubt: str = "") -> End:
+        return End(choice.address, choice.port, label, home, choice.probability, choice.masquerade, verdict, why, doubt)
 
     if home == node.name and who.kind == "node":
         return end("delivered", "to a process of the node, if one listens")
@@ -162,11 +169,12 @@ def _end(
     if route is None or route.type in ("blackhole", "unreachable", "prohibit"):
         return end("no route", f"{node.name} has no route to it")
     ref = FactRef("route.json", node.name)
-    evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
+    if not any(route.line() in known.lines for known in evidence):
+        evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
     hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
     if home is None:
-        verdict = "unknown" if who.kind == "unknown" and _of_cluster(cluster, choice.address) else "leaves"
-        return end(verdict)
+        nobody = _nobody_there(cluster, node, choice.address, route) if who.kind == "unknown" else ""
+        return end("unknown", nobody) if nobody else end("leaves")
     return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
 
 
@@ -180,30 +188,37 @@ def _arrives(
         there = cluster.node(home)
         met = there.rules.evaluate(arriving, there.view())
     except FactError as error:
-        return end("delivered", f"if the rules of {home} let it in: {error}")
+        return end("delivered", doubt=f"the rules of {home} are not known ({error})")
     hops.append(Hop(home, "rules", f"arrives for {choice.address}:{choice.port}: {_arrival(met)}"))
     if met.action in _STOPS:
         return end(_STOPS[met.action], f"by the rules of {home}")
-    doubt = f"not decided on {home}: {met.unknown[0]}" if met.unknown else ""
-    return end("delivered", doubt)
+    return end("delivered", doubt=f"on {home}: {met.unknown[0]}" if met.unknown else "")
 
 
 def _seen_source(packet: Packet, choice: Choice) -> str | None:
-    return None if choice.masquerade else packet.src
+    # "hairpin" masquerades only what an endpoint sends to itself, which never leaves its node
+    return packet.src if choice.masquerade in (False, "hairpin") else None
 
 
 def _arrival(outcome: Outcome) -> str:
     return "let in" if outcome.action == "none" else outcome.action
 
 
-def _of_cluster(cluster: Cluster, address: str) -> bool:
-    """Whether the address lies in a range that belongs to the cluster, although nobody holds it."""
+def _nobody_there(cluster: Cluster, node: Node, address: str, route: Route) -> str:
+    """Why an address is one of the cluster's although nobody holds it; empty when it is not."""
+    if route.dev in node.view().pod_interfaces and route.network.prefixlen:
+        return f"among the addresses of {node.name}'s pods, but no pod has it"
+    towards = next((one.name for one in cluster.api.nodes.values() if route.via in one.ips()), None)
+    if towards:
+        return f"goes to {towards}, where no pod has it"
     try:
         ranges = list(cluster.api.service_ranges)
     except FactMissing:
         ranges = []
-    ranges += [cidr for node in cluster.api.nodes.values() for cidr in node.pod_cidrs]
-    return any(ipaddress.ip_address(address) in ipaddress.ip_network(cidr, strict=False) for cidr in ranges)
+    ranges += [cidr for one in cluster.api.nodes.values() for cidr in one.pod_cidrs]
+    wanted = ipaddress.ip_address(address)
+    inside = next((cidr for cidr in ranges if wanted in ipaddress.ip_network(cidr, strict=False)), None)
+    return f"in the cluster's range {inside}, but nobody has it" if inside else ""
 
 
 def _not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, ...], node: Node) -> Iterator[str]:
@@ -221,6 +236,19 @@ def _not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, .
             for name in () if pod.host_network or pod.key in seen else policies_for(policies, pod, "Ingress"):
                 yield f"NetworkPolicy {name} forbids it to enter {pod.key}"
             seen.add(pod.key)
-    for link in node.links():
-        if link.raw.get("xdp") or link.raw.get("prog"):
-            yield f"an XDP program on {link.name} of {node.name} stops it"
+    for name in dict.fromkeys([node.name, *(end.node for end in ends if end.node)]):
+        yield from _hooks(cluster.node(name))
+
+
+def _hooks(node: Node) -> Iterator[str]:
+    """What else is on a packet's way on a node: programs on interfaces, other programs' tables, other data planes."""
+    try:
+        for link in node.links():
+            if link.raw.get("xdp"):
+                yield f"the XDP program on {link.name} of {node.name} stops it"
+        for table in node.rules.other_hooks():
+            yield f"{table} of {node.name} stops it"
+        for words in data_planes(node.rules.commands or ()):
+            yield f"{words}, on {node.name} does otherwise"
+    except FactError:
+        return  # what cannot be read there is told with the packet's own way

@@ -14,7 +14,10 @@ __all__ = ["Comparison", "compared"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a node does with a Service port. ``shares``: socket -> probability; ``same``: as the API asks for."""
+    """What a node does with a Service port. ``shares``: socket -> probability.
+
+    ``same``: whether that is what the API asks for; None when the rules do not tell for sure.
+    """
 
     node: str
     mode: str | None
@@ -29,17 +32,22 @@ class Comparison:
     says: str
 
 
-def compared(answer: Translation, wanted: Endpoints) -> Comparison:
-    """A translation against the endpoints that the API asks for on that node."""
+def compared(answer: Translation, wanted: Endpoints | None) -> Comparison:
+    """A translation against the endpoints that the API asks for on that node; None: it asks kube-proxy for nothing."""
     have = {(b.address, b.port) for b in answer.backends}
-    missing, extra = sorted(wanted - have), sorted(have - wanted)
-    words = [f"not here: {_list(missing)}"] if missing else []
+    missing, extra = sorted((wanted or frozenset()) - have), sorted(have - (wanted or frozenset()))
+    words = ["kube-proxy is not asked to program this (service-proxy-name, ipMode Proxy)"] if wanted is None else []
+    words += ["not programmed here"] if answer.action == "none" and wanted is not None else []
+    words += [f"not here: {_list(missing)}"] if missing else []
     words += [f"in no EndpointSlice: {_list(extra)}"] if extra else []
     words += list(answer.unknown)
+    same: bool | None = not missing and not extra and (answer.action == "none") == (wanted is None)
+    if answer.partial or answer.unknown:
+        same = None
     shares = {_socket(b.address, b.port): b.probability for b in answer.backends}
     return Comparison(
         answer.node, answer.mode, answer.port, answer.target.family, answer.action, len(have), shares,
-        answer.masquerade, answer.affinity, not missing and not extra, "; ".join(words) or "as the EndpointSlices say",
+        answer.masquerade, answer.affinity, same, "; ".join(words) or "as the EndpointSlices say",
     )  # fmt: skip
 
 

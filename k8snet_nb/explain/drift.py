@@ -17,6 +17,7 @@ CODES: dict[str, tuple[str, str]] = {
     "ENDPOINT_MISSING": ("error", "a usable endpoint gets no connections from this node"),
     "ENDPOINT_STALE": ("error", "the node sends connections to what is no usable endpoint"),
     "ENDPOINT_RETIRING": ("warning", "the node still sends connections to an endpoint that is on its way out"),
+    "MODE_LEFTOVER": ("warning", "rules of another mode are left on the node; they no longer follow the Services"),
     "NOT_FOLLOWED": ("warning", "the rules of this Service could not be followed to their end"),
     "NOT_CHECKED": ("info", "this node could not be compared"),
 }
@@ -55,8 +56,9 @@ def compare_node(
     found: list[Drift] = []
     for key, want in expected.items():
         have = programmed.get(key)
-        if have is None:
-            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=wanted(want, mode)))
+        if have is None or have.unmet:
+            why = have.unmet if have else ""
+            found.append(_drift("SERVICE_NOT_PROGRAMMED", node, want, missing=wanted(want, mode), says=why))
         elif have.problem:
             found.append(_drift("NOT_FOLLOWED", node, want, says=have.problem))
         else:
@@ -91,8 +93,10 @@ def wanted(want: Expected, mode: str) -> Endpoints:
     """The endpoints that an entry's usual client may get on that node, by the mode's own semantics."""
     if want.local is None:
         return want.cluster
-    if mode == "ipvs" and want.entry != "cluster_ip":
-        return want.local or want.cluster  # IPVS falls back to all endpoints (kubernetes issue 97081)
+    if mode == "ipvs" and want.exposed:
+        # pkg/proxy/ipvs: with none on the node it takes all endpoints (kubernetes issue 97081); those it only looks
+        # up for a Service that can be called from outside
+        return want.local or want.cluster
     return want.local
 
 

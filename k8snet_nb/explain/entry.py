@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import Refused
+from ..parse.api import ip_family
 from ..parse.services import ServicePort, ServiceValue
 from ..render import printable
 
@@ -34,7 +35,10 @@ def default_client(entry: str) -> str:
 
 
 def find_port(service: ServiceValue, port: str | int | None) -> ServicePort:
-    """The Service's port of that name or number; without one, the only port. Raises Refused with the list."""
+    """The Service's port of that name, number or spelling (``53/UDP``); without one, the only port.
+
+    Raises Refused with the list.
+    """
     listed = ", ".join(f"{p.name or '(no name)'} {p}" for p in service.ports) or "none"
     if port is None:
         if len(service.ports) == 1:
@@ -42,7 +46,7 @@ def find_port(service: ServiceValue, port: str | int | None) -> ServicePort:
         raise Refused(printable(f"{service.key} has {len(service.ports)} ports, say which: {listed}"))
     wanted = str(port)
     found = [p for p in service.ports if wanted == p.name] or [
-        p for p in service.ports if wanted in (str(p.port), f"{p.port}/{p.protocol}")
+        p for p in service.ports if wanted in (str(p.port), f"{p.port}/{p.protocol}", str(p))
     ]
     if len(found) == 1:
         return found[0]
@@ -70,9 +74,9 @@ def find_target(
         "external_ip": service.external_ips,
         "load_balancer": service.load_balancer,
     }
-    fits = [ip for ip in addresses[entry] if (":" in ip) == (chosen == 6) and _is_address(ip)]
+    fits = [ip for ip in addresses[entry] if ip_family(ip) == chosen]
     if not fits:
-        has = [name for name in ENTRIES if any((":" in ip) == (chosen == 6) for ip in addresses[name])]
+        has = [name for name in ENTRIES if any(ip_family(ip) == chosen for ip in addresses[name])]
         raise Refused(
             printable(
                 f"{service.key} has no IPv{chosen} {entry} for {wanted}; it can be called by {', '.join(has) or 'none'}"
@@ -80,7 +84,3 @@ def find_target(
         )
     number = wanted.node_port if entry == "node_port" and wanted.node_port else wanted.port
     return Target(entry, chosen, fits[0], number, wanted.protocol.lower(), wanted)
-
-
-def _is_address(text: str) -> bool:
-    return ":" in text or text.replace(".", "").isdecimal()  # a load balancer may be a host name

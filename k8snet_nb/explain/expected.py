@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..parse.api import ip_family
 from ..parse.services import Endpoint, ServicePort, ServiceValue
 from .programmed import Endpoints, Key
 
@@ -30,8 +31,8 @@ class NodePlace:
 class Expected:
     """One entry that ought to be programmed. ``local`` is None where no client is confined to this node's endpoints.
 
-    ``entry``: cluster_ip, node_port, external_ip or load_balancer. ``retiring``: endpoints on their way out, which
-    rules of a moment ago may still hold.
+    ``entry``: cluster_ip, node_port, external_ip or load_balancer. ``exposed``: the Service port can be called from
+    outside of the cluster too. ``retiring``: endpoints on their way out, which rules of a moment ago may still hold.
     """
 
     key: Key
@@ -40,6 +41,7 @@ class Expected:
     entry: str
     cluster: Endpoints
     local: Endpoints | None
+    exposed: bool
     retiring: Endpoints
 
 
@@ -65,22 +67,23 @@ def _of_port(
     cluster, local = usable_endpoints(here, node)
     retiring = _sockets(e for e in here if e.terminating)
     protocol = port.protocol.lower()
-    for entry, address, number in _addresses(service, port, family):
+    entries = list(_addresses(service, port, family))
+    exposed = any(entry != "cluster_ip" for entry, _, _ in entries)
+    for entry, address, number in entries:
         policy = service.internal_policy if entry == "cluster_ip" else service.external_policy
         key = (family, address, number, protocol)
-        yield key, Expected(key, service.key, port, entry, cluster, local if policy == "Local" else None, retiring)
+        confined = local if policy == "Local" else None
+        yield key, Expected(key, service.key, port, entry, cluster, confined, exposed, retiring)
 
 
 def _belongs(endpoint: Endpoint, port: ServicePort, family: int) -> bool:
     same = endpoint.port_name == port.name and endpoint.protocol == port.protocol and endpoint.port is not None
-    return same and (":" in endpoint.address) == (family == 6)
+    return same and ip_family(endpoint.address) == family
 
 
 def _addresses(service: ServiceValue, port: ServicePort, family: int) -> Iterable[tuple[str, str | None, int]]:
     def of_family(addresses: Iterable[str]) -> list[str]:
-        return [
-            ip for ip in addresses if (":" in ip) == (family == 6) and (":" in ip or ip.replace(".", "").isdecimal())
-        ]
+        return [ip for ip in addresses if ip_family(ip) == family]
 
     yield from (("cluster_ip", ip, port.port) for ip in of_family(service.cluster_ips)[:1])
     yield from (("external_ip", ip, port.port) for ip in of_family(service.external_ips))

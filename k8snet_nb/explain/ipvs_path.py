@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from ..parse.ipset import IpSet
 from ..parse.iptables import Ruleset
-from ..parse.ipvs import RealServer, VirtualServer
+from ..parse.ipvs import RealServer, VirtualServer, endpoint
 from .iptables_state import State
 from .ipvs_match import Around
 from .ipvs_rules import End, run_hook
@@ -213,7 +213,8 @@ def _choices(
     for server, part in shares.usable:
         how = masquerade(server)
         words = "in a share that the rules do not fix" if part is None else f"{part} of the new connections"
-        trace.step("ipvs real server", server.text, f"{words}; masqueraded: {_words(how)}")
+        to = endpoint(server.address, server.port)
+        trace.step("ipvs real server", server.text, f"{words} to {to}; masqueraded: {_words(how)}")
         made.append(Choice(server.address, _port(server, packet), part, server.weight, how))
     return tuple(made)
 

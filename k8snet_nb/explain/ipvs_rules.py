@@ -113,7 +113,7 @@ class _Walk:
     def _apply(self, rule: Rule, chain: str, way: _Way, after: tuple[tuple[str, int], ...]) -> list[_Way]:
         """What a matching rule does: the ways that are open after it. ``after``: the stack if it only lets go on."""
         target, place = str(rule.target), f"{self.table} {chain}, line {rule.number}"
-        step = Step(f"{self.table} {chain}", rule.line, _says(rule), self.rules.fact)
+        step = Step(f"{self.table} {chain}", rule.text, _says(rule), self.rules.fact)
         way = replace(way, steps=(*way.steps, step))
         if target == "RETURN":
             if chain != self.hook:

@@ -6,11 +6,12 @@ the kernel would; what it cannot decide it names in ``unknown``, and never assum
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-__all__ = ["Action", "Choice", "Client", "NodeView", "Outcome", "Packet", "Step", "exact_share"]
+__all__ = ["Action", "Choice", "Client", "NodeView", "Outcome", "Packet", "Step", "agreed", "exact_share"]
 
 Action = Literal["dnat", "reject", "drop", "none"]
 Client = Literal["pod", "node", "outside"]
@@ -93,6 +94,27 @@ class Outcome:
     unknown: tuple[str, ...] = ()
     partial: bool = False
     masquerade: bool | str | None = False
+
+
+def agreed(outcomes: Mapping[str, Outcome]) -> Outcome:
+    """One outcome for several data planes that know a packet, when which of them comes first is not known.
+
+    Where they do not agree, the first one's action with every endpoint that any of them may choose, no chance given.
+    """
+    (name, first), *others = outcomes.items()
+    unknown = [*first.unknown]
+    choices = {(c.address, c.port): c for c in first.choices}
+    shares = {key: c.probability for key, c in choices.items()}
+    for other, outcome in others:
+        theirs = {(c.address, c.port): c.probability for c in outcome.choices}
+        if (outcome.action, theirs) != (first.action, shares):
+            among = f" to one of {len(theirs)}" if theirs else ""
+            unknown.append(f"{name} says {first.action}, {other} says {outcome.action}{among}")
+            choices |= {(c.address, c.port): c for c in outcome.choices}
+            choices = {key: replace(c, probability=None) for key, c in choices.items()}
+        unknown += outcome.unknown
+    steps = tuple(step for outcome in outcomes.values() for step in outcome.steps)
+    return replace(first, choices=tuple(choices.values()), steps=steps, unknown=tuple(dict.fromkeys(unknown)))
 
 
 def exact_share(printed: str) -> Fraction:

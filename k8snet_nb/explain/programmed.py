@@ -23,7 +23,7 @@ class Programmed:
 
     ``local``: those for clients that only get this node's (traffic policy Local), None where no such choice is made.
     ``service`` is ``namespace/name`` by the rule's own comment, None where rules carry none (IPVS). ``problem``: why
-    it could not be followed to its end.
+    it could not be followed to its end; ``unmet``: why no packet ever comes to it.
     """
 
     key: Key
@@ -31,6 +31,7 @@ class Programmed:
     cluster: Endpoints
     local: Endpoints | None
     problem: str = ""
+    unmet: str = ""
 
 
 def _merged(found: Iterable[Programmed]) -> dict[Key, Programmed]:
@@ -46,6 +47,7 @@ def _merged(found: Iterable[Programmed]) -> dict[Key, Programmed]:
                 before.cluster | one.cluster,
                 local,
                 before.problem or one.problem,
+                before.unmet and one.unmet,
             )
         merged[one.key] = one
     return merged
@@ -78,8 +80,12 @@ def from_nft(rules: nft.Ruleset) -> dict[Key, Programmed]:
     )
 
 
-def from_ipvs(servers: Sequence[VirtualServer], node_addresses: Collection[str]) -> dict[Key, Programmed]:
+def from_ipvs(
+    servers: Sequence[VirtualServer], node_addresses: Collection[str], held: Collection[str]
+) -> dict[Key, Programmed]:
     """From virtual servers. ``node_addresses``: the node's own, without VIPs; a server on one of them is a NodePort.
+
+    ``held``: all addresses on the node's interfaces, kube-ipvs0's among them: IPVS only sees packets to those.
 
     Servers of weight 0 are draining: kube-proxy takes them out when their connections have ended, so they do not count.
     """
@@ -94,6 +100,9 @@ def from_ipvs(servers: Sequence[VirtualServer], node_addresses: Collection[str])
             None,
             frozenset((address, port) for address, port, weight in one.endpoints if weight > 0),
             None,
+            unmet=""
+            if one.address in held
+            else f"{one.address} is on no interface (kube-ipvs0 should hold it): IPVS never sees its packets",
         )
         for one in ipvs_path.services(servers)
     )

@@ -22,6 +22,7 @@ from ..parse import nft as nft_rules
 from ..parse.iptables import Ruleset
 from ..parse.ipvs import VirtualServer
 from ..parse.nft_text import chain_text, element_text
+from ..render import Report, Shown
 
 __all__ = [
     "KubeProxyTable",
@@ -64,7 +65,7 @@ class VirtualServers:
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyMode:
+class ProxyMode(Shown):
     """``mode``: the one that translates (None: none does, or it cannot be told: ``why``).
 
     ``found``: every mode that has Services programmed; ``leftovers``: those of them that lose. ``own_word``: what
@@ -79,6 +80,23 @@ class ProxyMode:
     own_word: str | None
     running: bool | None
     unseen: tuple[str, ...] = ()
+
+    def report(self) -> Report:
+        """The mode and why, what else was found, and what kube-proxy says of itself."""
+        said = self.own_word or "nothing that was collected"
+        process = {
+            True: "its process was seen",
+            False: "no such process was seen",
+            None: "nobody looked for its process",
+        }
+        notes = [f"Why: {self.why}", f"kube-proxy says of itself: {said}; {process[self.running]}"]
+        notes += [f"Left behind by another mode: {mode}" for mode in self.leftovers]
+        notes += [f"Not collected here: {', '.join(self.unseen)}"] if self.unseen else []
+        return Report(
+            f"Services are translated by: {self.mode or 'none that is known'}",
+            notes=tuple(notes),
+            evidence=self.evidence,
+        )
 
 
 def kube_proxy_tables(rules: nft_rules.Ruleset) -> list[KubeProxyTable]:

@@ -222,8 +222,7 @@ def steps_as_evidence(steps: tuple[Step, ...], node: str, command: Callable[[Fac
     found = []
     for fact in facts:
         ref = FactRef(fact, node)
-        lines = tuple(
-            f"{step.text}    # {step.says}" if step.says else step.text for step in steps if step.fact == fact
-        )
-        found.append(Evidence(ref, command(ref), lines))
+        quoted = [step for step in steps if step.fact == fact]
+        lines, notes = tuple(step.text for step in quoted), tuple(step.says for step in quoted)
+        found.append(Evidence(ref, command(ref), lines, notes=notes))
     return tuple(found)

@@ -28,6 +28,7 @@ class End:
     """One place where the packet may end. ``verdict``: delivered, rejected, dropped, leaves, no route, unknown.
 
     ``who`` says whose address it is; ``chance`` is the share of new connections that end here, None when undecided.
+    ``doubt``: what was not known on the last part of the way, empty when all was.
     """
 
     address: str
@@ -38,11 +39,13 @@ class End:
     masquerade: bool | str | None
     verdict: str
     why: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Walk(Shown):
-    """The answer. ``verdict`` sums the ends up; it says ``unless ...`` when something on the way was not evaluated.
+    """The answer. ``verdict`` sums the ends up; it says ``unless ...`` when something on the way was not evaluated,
+    and ``as far as can be told`` when a rule could not be decided.
 
     ``hops`` in order; ``ends`` with their chances; ``not_evaluated``: policies, programs and hooks that are there, or
     cannot be seen, and were not judged; ``unknown``: rules that could not be decided, each named.
@@ -82,9 +85,9 @@ def verdict_of(ends: tuple[End, ...], not_evaluated: tuple[str, ...], unknown: t
     if not words:
         return "unknown"
     verdict = words[0] if len(words) == 1 else "depends: " + ", ".join(words)
-    doubts = (*not_evaluated, *unknown)
-    return (
-        f"{verdict} unless {doubts[0]}" + (f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else "")
-        if doubts
-        else verdict
-    )
+    if not_evaluated:
+        verdict += f" unless {not_evaluated[0]}"
+    elif unknown:
+        verdict += f", as far as can be told: {unknown[0]}"
+    rest = max(len(not_evaluated) + len(unknown) - 1, 0)
+    return f"{verdict} (and {rest} more)" if rest else verdict

@@ -20,6 +20,7 @@ __all__ = [
     "collector_paused",
     "count",
     "human_duration",
+    "ip_family",
     "mapping",
     "name",
     "parse_list",
@@ -112,6 +113,13 @@ def count(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 31:
         raise ValueError(f"{value!r:.60} where a small number belongs")
     return value
+
+
+def ip_family(text: str) -> int | None:
+    """4 or 6 by the spelling of an address; None for a host name, which a load balancer or endpoint may have."""
+    if ":" in text:
+        return 6
+    return 4 if text.replace(".", "").isdecimal() else None
 
 
 def human_duration(span: timedelta) -> str:

@@ -1,10 +1,11 @@
-"""What people see and touch: selectors, panels, drawings, exercises. Widgets and charts live here and nowhere else."""
+"""What people see and touch: selectors, panels, exercises. Widgets live here and nowhere else."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
@@ -13,9 +14,11 @@ from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .translation import TranslationDrawing, draw_translation
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
+    "ChainBrowser",
     "DnsChart",
     "DnsPanel",
     "EnterPanel",
@@ -27,12 +30,15 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "TranslationDrawing",
     "WiringChart",
+    "chain_browser",
     "conntrack_chart",
     "conntrack_events",
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
@@ -43,9 +49,11 @@ __all__ = [
 _DRAWN = {
     "DnsChart": "dns",
     "DnsPanel": "dns",
+    "TranslationDrawing": "translation",
     "WiringChart": "wiring",
     "dns_panel": "dns",
     "draw_dns": "dns",
+    "draw_translation": "translation",
     "draw_wiring": "wiring",
     "conntrack_chart": "conntrack",
     "conntrack_events": "conntrack",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["ItemSelector", "NodeSelector", "PodSelector", "ServiceSelector"]
 
 T = TypeVar("T")
-_ALL = ("all namespaces", "")  # not None: to a Dropdown that is no choice at all
 _WIDE = {"description_width": "6.5em"}
 
 
@@ -26,7 +25,8 @@ class ItemSelector(Generic[T]):
     """Chooses one of many things of a cluster.
 
     ``read`` lists the items, ``open_`` gives the object for a key, ``kind`` is the word for one of them. ``value`` is
-    the key to begin with; a key that is not there is said so, never replaced by another.
+    the key to begin with; a key that is not there is said so, never replaced by another. ``group`` is the word for
+    what the first control narrows to.
     """
 
     def __init__(
@@ -37,8 +37,9 @@ class ItemSelector(Generic[T]):
         value: str | None = None,
         *,
         namespaced: bool = True,
+        group: str = "namespace",
     ) -> None:
-        self.kind = kind
+        self.kind, self._group = kind, group
         self._read, self._open = read, open_
         self._choice = Choice(read(), value)
         self._listeners: list[Callable[[T | None], object]] = []
@@ -93,7 +94,7 @@ class ItemSelector(Generic[T]):
 
     def _build(self, namespaced: bool) -> None:
         wide = widgets.Layout(width="auto", max_width="46em")
-        self.namespace = widgets.Dropdown(description="Namespace", style=_WIDE, layout=wide)
+        self.namespace = widgets.Dropdown(description=self._group.capitalize(), style=_WIDE, layout=wide)
         self.filter = widgets.Text(
             description="Filter",
             placeholder="part of a name, an address, a node …",
@@ -160,7 +161,8 @@ class ItemSelector(Generic[T]):
             names = choice.namespaces
             if choice.namespace is not None and choice.namespace not in names:
                 names = sorted([*names, choice.namespace])  # emptied meanwhile: still what is looked at
-            _fill(self.namespace, [_ALL, *((printable(name), name) for name in names)], choice.namespace or "")
+            everything = (f"all {self._group}s", "")  # not None: to a Dropdown that is no choice at all
+            _fill(self.namespace, [everything, *((printable(name), name) for name in names)], choice.namespace or "")
             _fill(self.list, [(item.label, item.key) for item in choice.shown], choice.chosen)
         finally:
             self._drawing = False
