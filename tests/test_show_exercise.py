@@ -183,10 +183,22 @@ RECORDED = {
     "05-3": ("0", "69"),
     "05-4": ("682", "375"),
     "05-5": ("net.ipv4.netfilter.ip_conntrack_max", "net.netfilter.nf_conntrack_max"),
+    "06-1": ("1/3", "25%"),
+    "06-2": ("default/hello-internal-local", "orphan"),
+    "06-3": ("iptables -t nat -L KUBE-SERVICE", "iptables -t nat -L KUBE-SERVICES -n"),
+    "06-4": ("node-one, node-two", "node-one"),
     "07-1": ("4", "8"),
     "07-2": ("cart", "cart.shop"),
     "07-3": ("10.30.0.10", "10.32.0.10"),
     "07-4": ("search, options", "nameserver, search and options"),
+    "08-1": ("0", "3"),
+    "08-2": ("ipvsadm -Ln -t 10.32.0.10:53", "ipvsadm -Ln -u 10.32.0.10:53"),
+    "08-3": ("vec0", "kube-ipvs0"),
+    "08-4": ("0", "4"),
+    "09-1": ("1", "14"),
+    "09-2": ("node-one", "node-two, node-three"),
+    "09-3": ("node-one", "node-two, node-three"),
+    "09-4": ("1.11", "1.35"),
 }
 """A wrong and the right answer on the bundled recording, read off the recording by hand."""
 
