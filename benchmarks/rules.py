@@ -17,8 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from generate_rules import NODE, generated_services, iptables_save, ipvs_save, nft_json
+from generate_cluster import GeneratedSource, ipvs_surroundings
+from generate_rules import NODE, GeneratedService, generated_services, iptables_save, ipvs_save, nft_json
 
+from k8snet_nb.cluster import Cluster
 from k8snet_nb.explain.iptables_path import evaluate
 from k8snet_nb.explain.iptables_services import services
 from k8snet_nb.explain.ipvs_path import evaluate as evaluate_ipvs
@@ -147,7 +149,33 @@ def ipvs() -> list[Line]:
     ]
 
 
-PARTS: list[Callable[[], list[Line]]] = [iptables, nft, ipvs]
+def facade() -> list[Line]:
+    """The same from the façade: ``cluster.translate`` and ``cluster.drift`` of one node, the API being parsed."""
+    generated = generated_services()
+    forms: list[tuple[str, dict[str, bytes], Callable[[], object]]] = []
+    text, document, servers = iptables_save(generated, counters=True), nft_json(generated), ipvs_save(generated)
+    forms.append(("iptables", {"iptables-save.txt": text.encode()}, lambda: parse_iptables_save(text)))
+    forms.append(("nft", {"nft.json": document.encode()}, lambda: parse_nft(document)))
+    forms.append(("ipvs", {"ipvs-save.txt": servers.encode(), **ipvs_surroundings()}, lambda: parse_rules(servers)))
+    return [line for name, facts, parse in forms for line in _facade(name, generated, facts, parse)]
+
+
+def _facade(
+    name: str, generated: list[GeneratedService], facts: dict[str, bytes], parse: Callable[[], object]
+) -> list[Line]:
+    cluster = Cluster(GeneratedSource(generated, facts))
+    warm = cluster.translate(generated[0].name.partition(":")[0], node="node")
+    if warm.action != "dnat" or len(cluster.drift("node")):
+        raise AssertionError(f"{name}: the generated cluster is not translated as its API says")
+    keys = [service.name.partition(":")[0] for service in generated[3::251]]
+    first = [seconds(lambda key=key: cluster.translate(key, node="node")) for key in keys]  # type: ignore[misc]
+    return [
+        Line(f"{name}: cluster.translate, median of first calls", statistics.median(first) * 1000, 5, "ms"),
+        Line(f"{name}: cluster.drift of the node / parse", pair(lambda: cluster.drift("node"), parse), 5),
+    ]
+
+
+PARTS: list[Callable[[], list[Line]]] = [iptables, nft, ipvs, facade]
 
 if __name__ == "__main__":
     results = [line for part in PARTS for line in part()]

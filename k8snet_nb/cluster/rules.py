@@ -35,6 +35,7 @@ class NodeRules:
     def __init__(self, source: Source, node: str) -> None:
         self.source, self.node = source, node
         self._saves: dict[str, iptables.Ruleset] = {}
+        self._chosen: dict[int, iptables.Ruleset] = {}
 
     def _read(self, fact: str) -> bytes:
         return self.source.read(FactRef(fact, self.node))
@@ -50,11 +51,11 @@ class NodeRules:
 
     def iptables(self, family: int) -> iptables.Ruleset:
         """The family's rules: of the flavour that holds kube-proxy's, where a node has both."""
-        first, other = _SAVES[family]
-        saves = [self.save(fact) for fact in (first, other) if self._has(fact)]
-        if not saves:
-            return self.save(first)  # raises FactMissing with the reason
-        return max(saves, key=lambda save: len([c for c in save.tables.get("nat", ()) if c.startswith("KUBE-")]))
+        if family not in self._chosen:
+            first, other = _SAVES[family]
+            saves = [self.save(fact) for fact in (first, other) if self._has(fact)] or [self.save(first)]  # may raise
+            self._chosen[family] = max(saves, key=_kube_chains)
+        return self._chosen[family]
 
     @cached_property
     def nft(self) -> nft.Ruleset:
@@ -144,6 +145,10 @@ class NodeRules:
         if not self.source.has(ref):
             return None
         return [str(process.get("cmdline", "")) for process in json_list(self.source.read(ref), ref)]
+
+
+def _kube_chains(save: iptables.Ruleset) -> int:
+    return sum(chain.startswith("KUBE-") for chain in save.tables.get("nat", ()))
 
 
 def node_view(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, get_args
 
 from ..errors import FactError, FactMissing, Refused
@@ -14,7 +15,7 @@ from ..explain.expected import NodePlace, expected_entries
 from ..explain.outcome import Client, NodeView, Outcome, Packet
 from ..explain.programmed import Key, Programmed, from_iptables, from_ipvs, from_nft
 from ..explain.proxy_mode import Mode, ProxyMode
-from ..explain.translation import Translation, join_translation
+from ..explain.translation import CLIENTS, Translation, join_translation
 from ..parse.services import ServiceValue
 from ..render import printable
 
@@ -24,13 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["client_packet", "compare_service", "drift_of", "translate_on"]
 
-KINDS: tuple[Client, ...] = ("pod", "node", "outside")
-
 
 def client_packet(target: Target, client: str, view: NodeView) -> Packet:
     """The first packet of a connection from that kind of client, or from that address (whose kind the view tells)."""
-    if client in KINDS:
-        kind: Client = next(k for k in KINDS if k == client)
+    if client in CLIENTS:
+        kind: Client = next(k for k in CLIENTS if k == client)
         return Packet(target.family, target.protocol, target.address, target.port, None, kind)
     try:
         source = str(ipaddress.ip_address(client))
@@ -45,11 +44,10 @@ def client_packet(target: Target, client: str, view: NodeView) -> Packet:
 def translate_on(cluster: Cluster, node: Node, service: ServiceValue, target: Target, client: str) -> Translation:
     """The translation of one target on one node: for ``client``, and beside it for every kind of client."""
     view = node.view()
-    outcomes: dict[str, Outcome] = {
-        kind: node.rules.evaluate(client_packet(target, kind, view), view) for kind in KINDS
-    }
-    if client not in outcomes:
-        outcomes[client] = node.rules.evaluate(client_packet(target, client, view), view)
+
+    @cache
+    def outcome_for(kind: str) -> Outcome:
+        return node.rules.evaluate(client_packet(target, kind, view), view)
 
     def holder(address: str) -> tuple[str, str | None] | None:
         pods = [pod for pod in cluster.api.pods_by_ip.get(address, ()) if not pod.host_network]
@@ -62,7 +60,7 @@ def translate_on(cluster: Cluster, node: Node, service: ServiceValue, target: Ta
         client,
         node.rules.mode.mode,
         node.rules.mode.why,
-        outcomes,
+        outcome_for,
         cluster.api.endpoints.get(service.key, ()),
         holder,
         cluster.source.command,

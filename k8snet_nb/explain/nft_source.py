@@ -69,6 +69,19 @@ def _touches(one: tuple[int, int], others: Ranges) -> bool:
     return any(low <= one[1] and one[0] <= high for low, high in others)
 
 
+@lru_cache(maxsize=64)
+def _numbers_of(view: NodeView, six: bool) -> tuple[Ranges, Ranges, Ranges, Ranges]:
+    """A node's own addresses, its pods', their networks and its primary addresses; many packets ask for the same."""
+
+    def numbers(addresses: Iterable[str]) -> Ranges:
+        found = (address_number(a) for a in addresses if (":" in a) == six)
+        return tuple((n, n) for n in found if n is not None)
+
+    networks = tuple(_network(n) for n in view.pod_networks if (":" in n) == six)
+    pods = numbers(a for a in view.pod_addresses if a not in view.local)
+    return numbers(view.local), pods, networks, numbers(view.primary)
+
+
 class Sources:
     """The source addresses that a packet may have, and what becomes known of them on the way.
 
@@ -77,20 +90,10 @@ class Sources:
     """
 
     def __init__(self, packet: Packet, view: NodeView, inside: Ranges) -> None:
-        six = packet.family == 6
-        local = [a for a in view.local if (":" in a) == six]
         self.kind = packet.client
         self._inside = inside
-        self._local = self._numbers(local)
-        self._pods = self._numbers(a for a in view.pod_addresses if (":" in a) == six and a not in view.local)
-        self._networks: Ranges = tuple(_network(n) for n in view.pod_networks if (":" in n) == six)
-        self._primary = self._numbers(a for a in view.primary if (":" in a) == six)
+        self._local, self._pods, self._networks, self._primary = _numbers_of(view, packet.family == 6)
         self._known: list[tuple[Ranges, bool]] = []
-
-    @staticmethod
-    def _numbers(addresses: Iterable[str]) -> Ranges:
-        found = (address_number(a) for a in addresses)
-        return tuple((n, n) for n in found if n is not None)
 
     def candidates(self) -> Ranges:
         """Where the source can be; empty when nothing says so (and always for clients from outside)."""

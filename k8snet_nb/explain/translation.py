@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import get_args
 
 from ..facts import Evidence, FactRef
 from ..parse.services import Endpoint, ServiceValue
 from ..render import Report, Shown
 from .entry import Target
-from .outcome import Action, Choice, Outcome, Step
+from .outcome import Action, Choice, Client, Outcome, Step
 
-__all__ = ["Backend", "Branch", "Translation", "join_translation", "share_text"]
+__all__ = ["CLIENTS", "Backend", "Branch", "Branches", "Translation", "join_translation", "share_text"]
 
 Masquerade = bool | str | None
+CLIENTS: tuple[Client, ...] = get_args(Client)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,27 @@ class Branch:
     backends: tuple[Backend, ...]
     masquerade: Masquerade
     unknown: tuple[str, ...] = ()
+
+
+class Branches(Mapping[str, Branch]):
+    """A branch for ``pod``, ``node`` and ``outside``, each worked out when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Branch]) -> None:
+        self._make = make
+        self._made: dict[str, Branch] = {}
+
+    def __getitem__(self, client: str) -> Branch:
+        if client not in CLIENTS:
+            raise KeyError(client)
+        if client not in self._made:
+            self._made[client] = self._make(client)
+        return self._made[client]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CLIENTS)
+
+    def __len__(self) -> int:
+        return len(CLIENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +182,12 @@ def join_translation(
     client: str,
     mode: str | None,
     why_mode: str,
-    outcomes: Mapping[str, Outcome],
+    outcome_for: Callable[[str], Outcome],
     endpoints: tuple[Endpoint, ...],
     holder: Callable[[str], tuple[str, str | None] | None],
     command: Callable[[FactRef], str],
 ) -> Translation:
-    """Join the outcome for ``client`` (and, under ``pod``, ``node`` and ``outside``, for each kind) with the API.
+    """Join the outcome for ``client`` (and, when asked for, that for each kind of client) with the API.
 
     ``holder`` names the pod at an address and its node; ``endpoints`` are the Service's, for those that are no pods.
     """
@@ -177,10 +200,10 @@ def join_translation(
         return Backend(choice.address, choice.port, choice.probability, choice.weight, pod, where, choice.masquerade)
 
     def branch(kind: str) -> Branch:
-        outcome = outcomes[kind]
+        outcome = outcome_for(kind)
         return Branch(kind, outcome.action, tuple(map(backend, outcome.choices)), _overall(outcome), outcome.unknown)
 
-    mine = outcomes[client]
+    mine = outcome_for(client)
     return Translation(
         service=service.key,
         port=target.service_port.name or str(target.service_port.port),
@@ -198,7 +221,7 @@ def join_translation(
         source_ranges=mine.source_ranges,
         internal_policy=service.internal_policy,
         external_policy=service.external_policy,
-        by_client={kind: branch(kind) for kind in ("pod", "node", "outside") if kind in outcomes},
+        by_client=Branches(branch),
         steps=mine.steps,
         evidence=steps_as_evidence(mine.steps, node, command),
         unknown=mine.unknown,
