@@ -178,10 +178,22 @@ RECORDED = {
     "04-2": ("veth5255f3bf", "eth0"),
     "04-3": ("11", "6"),
     "04-4": ("default/client-two", "client"),
+    "06-1": ("1/3", "25 %"),
+    "06-2": ("default/hello-world", "orphan"),
+    "06-3": ("iptables -t nat -L KUBE-SERVICE", "iptables -t nat -nvL KUBE-SERVICES"),
+    "06-4": ("node-two", "node-one"),
     "07-1": ("4", "8"),
     "07-2": ("cart", "cart.shop"),
     "07-3": ("10.30.0.10", "10.32.0.10"),
     "07-4": ("search, options", "nameserver, search and options"),
+    "08-1": (2, 3),
+    "08-2": ("ipvsadm -Ln -t 10.32.0.10:53", "ipvsadm -L -n -u 10.32.0.10:53"),
+    "08-3": ("dummy0", "kube-ipvs0"),
+    "08-4": (0, 4),
+    "09-1": (13, 14),
+    "09-2": ("node-one", "node-two and node-three"),
+    "09-3": ("node-one", "node-three, node-two"),
+    "09-4": ("1.33", "v1.35"),
 }
 """A wrong and the right answer on the bundled recording, read off the recording by hand."""
 
@@ -208,10 +220,15 @@ def test_the_lessons_exercises_on_the_bundled_recording(number: str, cluster: kn
         ("03-1", "crictl ps", "lists containers"),
         ("03-3", "nsenter –t 685 –n ip addr", "U+2013"),
         ("04-1", "veth2307ea80", "its namespace id is 2: another pod's"),
+        ("06-1", "1/3", "share of those packets that come to this rung"),
+        ("06-3", "iptables –t nat -L KUBE-SERVICES", "U+2013"),
         ("07-1", 4, "asked for twice"),
         ("07-2", "cart.shop.svc.cluster.local", "not the shortest"),
         ("07-3", "10.30.0.10", "the tutorial has typed"),
         ("07-4", "search options", "behind the @"),
+        ("08-1", 2, "may not use them here"),
+        ("08-4", 0, "IPVS does not leave such a client alone"),
+        ("09-1", 13, "One rule comes before that chain"),
     ],
 )
 def test_likely_slips_are_explained(number: str, given: object, why: str, cluster: kn.Cluster) -> None:
