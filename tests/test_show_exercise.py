@@ -225,10 +225,15 @@ def test_the_lessons_exercises_on_the_bundled_recording(number: str, cluster: kn
         ("03-1", "crictl ps", "lists containers"),
         ("03-3", "nsenter –t 685 –n ip addr", "U+2013"),
         ("04-1", "veth2307ea80", "its namespace id is 2: another pod's"),
+        ("06-1", "1/3", "share of those packets that come to this rung"),
+        ("06-3", "iptables –t nat -L KUBE-SERVICES", "U+2013"),
         ("07-1", 4, "asked for twice"),
         ("07-2", "cart.shop.svc.cluster.local", "not the shortest"),
         ("07-3", "10.30.0.10", "the tutorial has typed"),
         ("07-4", "search options", "behind the @"),
+        ("08-1", 2, "may not use them here"),
+        ("08-4", 0, "IPVS does not leave such a client alone"),
+        ("09-1", 13, "One rule comes before that chain"),
     ],
 )
 def test_likely_slips_are_explained(number: str, given: object, why: str, cluster: kn.Cluster) -> None:
