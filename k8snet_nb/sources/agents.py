@@ -254,7 +254,8 @@ class Agent:
         """
         header, _ = self._ask({"op": "dns", "exchange": dict(request), "target": dict(target)}, seconds)
         if "error" in header:
-            raise AgentError(f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}")
+            why = f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}"
+            raise AgentError(why, str(header["error"]))
         told: dict[str, Any] = header["exchange"]
         return told
 
