@@ -84,4 +84,11 @@ class Refused(K8snetError):
 
 
 class AgentError(K8snetError):
-    """The agent on a node did not start, died, answered too slowly or with too much."""
+    """The agent on a node did not start, died, answered too slowly or with too much, or could not do what was asked.
+
+    ``code`` is the agent's own word for the last: absent, denied, gone, failed, timeout, too_much; else "".
+    """
+
+    def __init__(self, text: str, code: str = "") -> None:
+        self.code = code
+        super().__init__(text)

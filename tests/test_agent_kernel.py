@@ -24,7 +24,7 @@ from kernel_nodes import (
     pod_on_bridge,
     pod_point_to_point,
 )
-from needs import need
+from needs import need, stop
 
 import k8snet_nb as kn
 from k8snet_nb.errors import AgentError, FactMissing, NotFound
@@ -39,10 +39,7 @@ from k8snet_nb.parse.routing import parse_fdb, parse_neigh
 from k8snet_nb.sources.agents import Agent, child_command
 from k8snet_nb.sources.node import NodeSource
 
-pytestmark = [
-    need(root=True, commands=["ip", "bridge", "bash", "ss"], kernel=["veth", "bridge"]),
-    pytest.mark.skipif(cgroup_root() is None, reason="no cgroup can be made here"),
-]
+pytestmark = need(root=True, commands=["ip", "bridge", "bash", "ss", "setpriv"], kernel=["veth", "bridge"])
 
 UID = "11111111-2222-3333-4444-55555555555{}"
 CID = "{:064x}"
@@ -64,6 +61,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
+    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
     machine = Machine()
     try:
         names = {"one": bridge_node(machine, "one"), "two": machine.namespace("two")}
@@ -131,12 +129,14 @@ def flat(value: Any, where: str = "") -> list[str]:
 COMPARED = ("addr.json", "route.json", "route6.json", "rule.json", "neigh.json", "nsid.json", "fdb.json")
 
 
-@pytest.mark.parametrize("fact", COMPARED)
-@pytest.mark.parametrize("which", ["one", "two", "1", "3", "5"])
+COMPARISONS = [(which, fact) for which in ("one", "two", "1", "3", "5") for fact in COMPARED]
+
+
+@pytest.mark.parametrize(
+    ("which", "fact"), [(w, f) for w, f in COMPARISONS if f != "fdb.json" or w in ("one", "two")]
+)  # the forwarding table is a fact of nodes
 def test_the_agent_says_what_ip_says(nodes: Nodes, sources: dict[str, NodeSource], which: str, fact: str) -> None:
     namespace = nodes.names.get(which) or nodes.pods[which]
-    if fact == "fdb.json" and which not in nodes.names:
-        pytest.skip("the forwarding table is a fact of nodes")
     command = ["ip", "netns", "exec", namespace, *FACTS[fact].command.split()]
     with agent_in(namespace) as agent:
         told = agent.fact(fact)
@@ -431,3 +431,104 @@ def test_the_facade_over_this_machine(nodes: Nodes, sources: dict[str, NodeSourc
     assert frame.loc["vetha", "pod"] == key
     with pytest.raises(FactMissing, match="kubeconfig"):
         cluster.services()
+
+
+class FakeApi:
+    """The pods and nodes of an API server that knows one pod of node ``one``."""
+
+    def __init__(self) -> None:
+        self.pod: dict[str, Any] = {}
+
+    def set(self, uid: str, address: str) -> None:
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+        self.pod = {
+            "metadata": {"namespace": "shop", "name": "cart", "uid": uid},
+            "spec": {"nodeName": "one", "containers": [{"name": "c"}]}, "status": status,
+        }  # fmt: skip
+
+    def __call__(self, resource: str) -> bytes:
+        node = {"metadata": {"name": "one"}, "spec": {}, "status": {}}
+        return json.dumps({"kind": "List", "items": {"pods": [self.pod], "nodes": [node]}[resource]}).encode()
+
+
+def test_a_pod_made_anew_under_its_name_is_looked_up_afresh(nodes: Nodes) -> None:
+    api = FakeApi()
+    api.set(UID.format("8"), "10.91.0.2")
+    old = nodes.machine.process(nodes.pods["1"], "/pause", pod_cgroup(UID.format("8"), CID.format(8)))
+    with kn.Cluster(NodeSource(api, agent_in(nodes.names["one"]), "one", "/nonexistent")) as cluster:
+        pod = cluster.pod("shop/cart")
+        assert pod.sandbox_pid == old
+        nodes.machine.kill(old)
+        new = nodes.machine.process(nodes.pods["2"], "/pause", pod_cgroup(UID.format("9"), CID.format(9)))
+        api.set(UID.format("9"), "10.91.0.3")
+        assert "10.91.0.3" in pod.run(["ip", "-4", "-o", "addr"]).stdout
+        assert "10.91.0.3/24" in [ip for ips in pod.interfaces().addresses for ip in ips]
+        assert (pod.sandbox_pid, pod.ip) == (new, "10.91.0.3")
+        assert isinstance(cluster.source, NodeSource)
+        assert not isinstance(pod.veth(), NoVethPair)
+        nodes.machine.kill(new)
+
+
+@pytest.mark.parametrize("digit", ["1", "4"])
+def test_a_pod_without_a_process_is_entered_by_its_bound_namespace(nodes: Nodes, digit: str) -> None:
+    """On a bridge by the neighbour and its port, else by the route to it alone."""
+    short, address, host = PODS[digit]
+    api = FakeApi()
+    api.set("77777777-2222-3333-4444-555555555555", address)
+    api.pod["spec"]["nodeName"] = short
+    with kn.Cluster(NodeSource(api, agent_in(nodes.names[short]), short, "/nonexistent")) as cluster:
+        pod = cluster.pod("shop/cart")
+        box = pod.sandbox
+        assert box.pid is None
+        assert box.netns == Path(f"/run/netns/{nodes.pods[digit]}").stat().st_ino
+        assert address in str(list(pod.interfaces().addresses))
+        assert address in pod.run(["ip", "-4", "-o", "addr"]).stdout
+        pair = pod.veth()
+        assert isinstance(pair, VethPair)
+        assert pair.node_interface.name == host
+        api.pod["status"]["phase"] = "Failed"  # its address may be another pod's by now
+        with pytest.raises(AgentError, match="look again"):
+            pod.run(["true"])
+
+
+def test_without_root_the_facade_says_what_it_does_not_know(nodes: Nodes) -> None:
+    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *child_command("/usr/bin/python3")]
+    agent = Agent.start(["ip", "netns", "exec", nodes.names["one"], *command])
+    with kn.Cluster(NodeSource(agent=agent, node="one", logs="/nonexistent")) as cluster:
+        pod = cluster.pod(f"unknown/pod-{UID.format('6')}")
+        assert pod.host_network is None
+        box = pod.sandbox
+        assert (box.pid, box.netns, box.reason) == (nodes.pids["6"], None, "denied")
+        assert "root" in box.text
+        rows = cluster.sandboxes().set_index("name")
+        assert rows.host_network.isna().all()
+        assert cluster.pods().host_network.isna().all()
+        with pytest.raises(AgentError, match="Run Jupyter as root") as caught:
+            pod.run(["true"])
+        assert caught.value.code == "denied"
+
+
+def test_who_told_a_fact_is_in_the_list_of_facts(sources: dict[str, NodeSource]) -> None:
+    source = sources["one"]
+    source.read(FactRef("addr.json", "one"))
+    told = kn.Cluster(source).node("one").facts().set_index("fact").whose
+    assert told["addr.json"] == "netlink"
+
+
+def test_a_namespace_bound_elsewhere_has_its_number(nodes: Nodes, tmp_path: Path) -> None:
+    """Without a process and without a name below /run/netns, as some runtimes keep it."""
+    place = tmp_path / "ns\tone"
+    place.touch()
+    name = nodes.machine.namespace("elsewhere")
+    ip("link", "add", "vethe", "type", "veth", "peer", "name", "eth0", "netns", name, namespace=nodes.names["one"])
+    inode = Path(f"/run/netns/{name}").stat().st_ino
+    subprocess.run(["mount", "--bind", f"/run/netns/{name}", place], check=True)
+    try:
+        ip("netns", "del", name)
+        with agent_in(nodes.names["one"]) as agent:
+            ref = FactRef("lsns.json", "one")
+            spaces = {space.inode: space for space in parse_lsns(agent.fact("lsns.json").data or b"", ref)}
+        peer = json.loads(ip("-j", "link", "show", "vethe", namespace=nodes.names["one"]))[0]["link_netnsid"]
+        assert spaces[inode].nsid == peer
+    finally:
+        subprocess.run(["umount", place], check=True)

@@ -108,6 +108,23 @@ def test_commands_are_rendered_and_say_so(hello: kn.Cluster) -> None:
         hello.pod("client").run("ip addr")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([b"ip"], "no str"),
+        (["echo", 1], "no str"),
+        (b"ip addr", "list of words"),
+        (["a\0b"], "character"),
+        (["a\udc80"], "character"),
+        (["echo", "x" * 20_000_000], "longer than"),
+    ],
+)
+def test_words_that_no_program_can_get_are_refused(hello: kn.Cluster, argv: list[str], says: str) -> None:
+    with pytest.raises(Refused, match=says) as caught:
+        hello.pod("client").run(argv)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     folder = tmp_path / "copy"

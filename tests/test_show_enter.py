@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from kernel_nodes import PREFIX, Machine, bridge_node, cgroup_root, pod_cgroup, pod_on_bridge
-from needs import need
+from needs import need, stop
 
 import k8snet_nb as kn
 from k8snet_nb.cluster import Cluster
-from k8snet_nb.errors import AgentError
+from k8snet_nb.errors import AgentError, Refused
 from k8snet_nb.show.enter import EnterPanel
 from k8snet_nb.show.live import WIDGET_VIEW
 from k8snet_nb.sources.agents import Agent, Ran, child_command
@@ -175,8 +175,8 @@ def machine() -> Iterator[Machine]:
 
 
 @need(root=True, commands=["ip", "bash", "sleep"], kernel=["veth", "bridge"])
-@pytest.mark.skipif(cgroup_root() is None, reason="no cgroup can be made here")
 def test_a_real_namespace(machine: Machine) -> None:
+    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
     node = bridge_node(machine, "en")
     pod = pod_on_bridge(machine, node, "enp", "vethen", "10.91.0.7")
     uid = "99999999-2222-3333-4444-555555555555"
@@ -215,3 +215,13 @@ def _until(holds: object) -> None:
     while not holds() and time.monotonic() < deadline:  # type: ignore[operator]
         time.sleep(0.05)
     assert holds()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0, -1, 3601, True])
+def test_a_time_limit_that_is_none_is_refused(source: FakeSource, seconds: float) -> None:
+    pod = Cluster(source).pod("default/client")
+    with pytest.raises(Refused, match="time limit"):
+        kn.enter(pod, "tool", seconds)
+    with pytest.raises(Refused, match="time limit"):
+        pod.run(["ip", "addr"], seconds)
+    assert source.started == []

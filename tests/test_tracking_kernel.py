@@ -19,7 +19,8 @@ from k8snet_nb.cluster.tracking import kernel_filter
 from k8snet_nb.errors import AgentError, FactMissing, Refused
 from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.conntrack import parse_conntrack
-from k8snet_nb.sources.agents import Agent, _Slot, child_command
+from k8snet_nb.sources.agents import Agent, child_command
+from k8snet_nb.sources.conversation import Slot
 from k8snet_nb.sources.node import NodeSource
 
 pytestmark = need(root=True, commands=["ip", "conntrack", "setpriv"], kernel=["nf_conntrack"])
@@ -248,7 +249,7 @@ def test_slips_in_filters_are_no_empty_tables(cluster: Cluster) -> None:
 
 
 def test_answers_that_nobody_takes_are_bounded_and_counted() -> None:
-    slot = _Slot()
+    slot = Slot()
     for _ in range(300):
         slot.add({"pieces": [], "dropped": 0}, b"")
     assert (len(slot.more), slot.lost) == (256, 44)

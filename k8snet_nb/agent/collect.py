@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,7 +20,7 @@ from .namespaces import Bound, lsns, nsids, own_inode
 from .netlink import Netlink
 from .sockets import print_sockets, sockets
 
-__all__ = ["NODE_FACTS", "POD_FACTS", "Collector", "Target", "about_node", "lines_of_json"]
+__all__ = ["NODE_FACTS", "POD_FACTS", "Collector", "Target", "about_node", "as_missing", "lines_of_json"]
 
 Value = tuple[bytes, str, "str | None"]
 """A fact: its bytes, whose tools told it, and what it lacks if it is partial."""
@@ -166,25 +167,26 @@ class Collector:
         return answers
 
     def _one(self, target: Target, bound: Bound) -> list[tuple[Any, str, Value | Missing]]:
+        space = None
         try:
             place = self.enter(target)
-        except Missing as missing:
-            return [(target.key, fact, missing) for fact in target.facts]
-        space = None
-        answers: list[tuple[Any, str, Value | Missing]] = []
-        try:
             space = Namespace(bound, self.owners)
-            for fact in target.facts:
-                try:
-                    answers.append((target.key, fact, self._read(fact, target, place, space, bound)))
-                except Missing as missing:
-                    answers.append((target.key, fact, missing))
+            return [(target.key, fact, self._try(fact, target, place, space, bound)) for fact in target.facts]
+        except Exception as error:  # noqa: BLE001 - of this target only: the others are still to be read
+            return [(target.key, fact, as_missing(error)) for fact in target.facts]
         finally:
             if space is not None:
                 space.close()
             if not target.of_node:
                 enter(self._home)
-        return answers
+
+    def _try(
+        self, fact: str, target: Target, place: proc.PodPlace | None, space: Namespace, bound: Bound
+    ) -> Value | Missing:
+        try:
+            return self._read(fact, target, place, space, bound)
+        except Exception as error:  # noqa: BLE001 - of this fact only
+            return as_missing(error)
 
     def enter(self, target: Target) -> proc.PodPlace | None:
         """Move into the target's namespace. A pod that died in between is looked up once more. Raises Missing."""
@@ -246,6 +248,15 @@ class Collector:
         if fact in ("pod.json", "resolv.conf"):
             raise Missing("%s is a fact of a pod" % fact)
         return space.read(fact)
+
+
+def as_missing(error: Exception) -> Missing:
+    """Why a fact is not there; of a fault of the agent also where that is."""
+    if isinstance(error, Missing):
+        return error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    name = os.path.basename(place.filename)
+    return Missing("%s: %s (%s, line %s)" % (type(error).__name__, error, name, place.lineno), "failed")
 
 
 def _container(target: Target, place: proc.PodPlace | None) -> int:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from .kernel import die_with_parent
+from .kernel import adopt_orphans, die_with_parent
+from .processes import children
 
-__all__ = ["Outcome", "find_tool", "run"]
+__all__ = ["Outcome", "Stop", "find_tool", "run", "short"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK = 65536
+_LOOK = 0.1
+"""Seconds between two looks whether the command was cancelled or has ended."""
+_GENTLY, _PATIENCE = 0.5, 2.0
+"""Seconds that a command has after an interrupt, and that killed processes have to be gone."""
+_WORDS = 200
 
 
 class Outcome:
@@ -36,62 +44,77 @@ class Outcome:
         return bytes(self.streams[1])
 
 
-class _Stop(Exception):
-    pass
+class Stop:
+    """Becomes true with SIGTERM from when it is made. An exception instead could come where a process would leak."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, _signal: int, _frame: object) -> None:
+        self.asked = True
+
+
+def short(argv: Sequence[str]) -> str:
+    """A command line for a message: quoted as a shell wants it, and cut where it is long."""
+    line = shlex.join(argv)
+    return line if len(line) <= _WORDS else line[:_WORDS] + " ..."
 
 
 def find_tool(name: str) -> str | None:
     """The node's own program of that name, or None."""
     for folder in PATH.split(":"):
         path = os.path.join(folder, name)
-        if os.access(path, os.X_OK):
+        if name and os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return None
 
 
-def _stop(_signal: int, _frame: object) -> None:
-    raise _Stop
+def run(argv: Sequence[str], seconds: float, limit: int, stop: Stop | None = None) -> Outcome:
+    """Run a command to its end, its deadline, ``stop``, or ``limit`` bytes of output a stream.
 
-
-def run(argv: Sequence[str], seconds: float, limit: int) -> Outcome:
-    """Run a command to its end, its deadline, SIGTERM to this process, or ``limit`` bytes of output a stream.
-
-    Raises OSError when there is no such program. The whole session of the command is killed in any case.
+    Raises OSError when there is no such program. All that it started is killed in any case, in other sessions too:
+    orphans become children of this process (prctl(2), PR_SET_CHILD_SUBREAPER).
     """
     outcome, me = Outcome(), os.getpid()
     environment = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "TERM": "dumb"}
-    before = signal.signal(signal.SIGTERM, _stop)
-    child = None
+    adopt_orphans()
+    others = frozenset(children())
+
+    def begin() -> None:
+        die_with_parent(signal.SIGKILL, me)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the agent ignores it; a command ends by it when cancelled
+
+    child = subprocess.Popen(  # the agent's own threads are none, so a function before exec is safe
+        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        env=environment, start_new_session=True, preexec_fn=begin,
+    )  # fmt: skip
     try:
-        child = subprocess.Popen(  # the agent's own threads are none, so a function before exec is safe
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
-            env=environment, start_new_session=True, preexec_fn=lambda: die_with_parent(signal.SIGKILL, me),
-        )  # fmt: skip
-        outcome.ended = _collect(child, outcome, time.monotonic() + seconds, limit)
-    except _Stop:
-        outcome.ended = "cancelled"
+        outcome.ended = _collect(child, outcome, time.monotonic() + seconds, limit, stop)
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if child is not None:
-            _kill(child, gently=outcome.ended == "cancelled")
-            outcome.status = child.wait()
-            for stream in (child.stdout, child.stderr):
-                if stream is not None:
-                    stream.close()
+        _kill(child, gently=outcome.ended == "cancelled")
+        outcome.status = child.wait()
+        _kill_orphans(others)
+        _drain(child, outcome, limit)
     return outcome
 
 
-def _collect(child: subprocess.Popen[bytes], outcome: Outcome, deadline: float, limit: int) -> str:
+def _collect(child: subprocess.Popen[bytes], outcome: Outcome, deadline: float, limit: int, stop: Stop | None) -> str:
     with selectors.DefaultSelector() as waiting:
         for stream, held in zip((child.stdout, child.stderr), outcome.streams):
             if stream is not None:
                 waiting.register(stream, selectors.EVENT_READ, held)
-        while waiting.get_map():
+        while True:
             left = deadline - time.monotonic()
+            if stop is not None and stop.asked:
+                return "cancelled"
             if left <= 0:
                 return "timed_out"
+            if not waiting.get_map():
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(min(left, _LOOK))
             # A command that ended may leave its output to something in the background: do not wait for that.
-            for key, _ in waiting.select(min(left, 0.2)) or ():
+            for key, _ in waiting.select(min(left, _LOOK)) if waiting.get_map() else ():
                 data = os.read(key.fd, _CHUNK)
                 if not data:
                     waiting.unregister(key.fileobj)
@@ -100,17 +123,8 @@ def _collect(child: subprocess.Popen[bytes], outcome: Outcome, deadline: float, 
                 if len(key.data) > limit:
                     del key.data[limit:]
                     return "too_much"
-            if child.poll() is not None and not waiting.select(0):
+            if child.poll() is not None and not (waiting.get_map() and waiting.select(0)):
                 return ""
-    return _finish(child, deadline)
-
-
-def _finish(child: subprocess.Popen[bytes], deadline: float) -> str:
-    try:
-        child.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return "timed_out"
-    return ""
 
 
 def _kill(child: subprocess.Popen[bytes], gently: bool) -> None:
@@ -120,7 +134,32 @@ def _kill(child: subprocess.Popen[bytes], gently: bool) -> None:
         except (ProcessLookupError, PermissionError):
             return
         if number != signal.SIGKILL:
-            try:
-                child.wait(0.5)
-            except subprocess.TimeoutExpired:
-                continue
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GENTLY)
+
+
+def _kill_orphans(others: frozenset[int]) -> None:
+    """Kill and reap the children that were none before, until there are none: each may leave children of its own."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        left = [pid for pid in children() if pid not in others]
+        if not left:
+            return
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.002)
+
+
+def _drain(child: subprocess.Popen[bytes], outcome: Outcome, limit: int) -> None:
+    """Take what it wrote before it ended, and close. Nothing waits: whoever could still write is gone."""
+    for stream, held in zip((child.stdout, child.stderr), outcome.streams):
+        if stream is None:
+            continue
+        os.set_blocking(stream.fileno(), False)
+        with suppress(BlockingIOError):
+            while len(held) < limit and (data := os.read(stream.fileno(), min(_CHUNK, limit - len(held)))):
+                held.extend(data)
+        stream.close()

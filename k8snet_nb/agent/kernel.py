@@ -9,11 +9,11 @@ import os
 import stat
 from functools import lru_cache
 
-__all__ = ["Missing", "die_with_parent", "enter", "loadable_by_asking", "open_inside", "open_netns"]
+__all__ = ["Missing", "adopt_orphans", "die_with_parent", "enter", "loadable_by_asking", "open_inside", "open_netns"]
 
 CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,6 +32,11 @@ def die_with_parent(signal_number: int, parent: int | None = None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Have the kernel give orphans among this process's descendants to it, not to process 1 (prctl(2))."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def open_netns(path: str, inode: int | None = None) -> int:

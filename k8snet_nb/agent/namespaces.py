@@ -17,7 +17,7 @@ from .netlink import Netlink, attributes, s32
 __all__ = ["Bound", "bound_names", "lsns", "nsids", "own_inode"]
 
 _GETNSID = 90
-_NSID, _PID, _FD = 1, 2, 3
+_NSID, _FD = 1, 3
 _GENERIC = b"\0\0\0\0"
 NAMES = "/run/netns"
 
@@ -108,17 +108,28 @@ def lsns(netlink: Netlink, processes: Sequence[ProcessRecord], bound: Bound) -> 
     entries = []
     for inode in sorted({*members, *mounts, *handles}):
         inside = members.get(inode, [])
-        number = None if inode == own else _number(netlink, handles.get(inode), inside)
+        number = None if inode == own else _number(netlink, inode, handles.get(inode), inside, mounts.get(inode, ()))
         places = mounts.get(inode) or [NAMES + "/" + name for name, _, seen in bound.open if seen == inode]
         entries.append(_entry(inode, number, inside, places))
     return {"namespaces": entries}
 
 
-def _number(netlink: Netlink, handle: int | None, inside: Iterable[ProcessRecord]) -> int | None:
+def _number(
+    netlink: Netlink, inode: int, handle: int | None, inside: Iterable[ProcessRecord], places: Iterable[str]
+) -> int | None:
+    """The id of a namespace: by its name, a process in it (any of them may just have ended), or where it is mounted."""
     if handle is not None:
         return _ask(netlink, _FD, handle)
-    first = next(iter(inside), None)
-    return None if first is None else _ask(netlink, _PID, first.pid)
+    for path in (*("/proc/%d/ns/net" % process.pid for process in inside), *places):
+        try:
+            fd = open_netns(path, inode)
+        except Missing:
+            continue
+        try:
+            return _ask(netlink, _FD, fd)
+        finally:
+            os.close(fd)
+    return None
 
 
 def _entry(inode: int, number: int | None, inside: list[ProcessRecord], places: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from ..cgroups import ProcessRecord, choose_sandbox, pod_of, same_pod
 from .kernel import Missing
 
-__all__ = ["PodPlace", "find_pod", "pids", "scan", "socket_owners"]
+__all__ = ["PodPlace", "children", "find_pod", "pids", "scan", "socket_owners"]
 
 PROC = "/proc"
 _COMMAND_LIMIT = 4096
@@ -21,6 +21,22 @@ _COMMAND_LIMIT = 4096
 def pids() -> list[int]:
     """The processes of this pid namespace, in order."""
     return sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
+
+
+def children() -> list[int]:
+    """The children of this process, ended ones that wait for it included."""
+    me = os.getpid()
+    try:
+        return [int(word) for word in _read("%s/%d/task/%d/children" % (PROC, me, me), 1 << 20).split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid in pids() if _parent(pid) == me]
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(_read("%s/%d/stat" % (PROC, pid), 4096).rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _read(path: str, limit: int) -> str:

@@ -12,10 +12,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LIMIT", "BadFrame", "frame_size", "pack", "read_frame", "unpack"]
+__all__ = ["LIMIT", "REQUEST_LIMIT", "BadFrame", "check_head", "frame_size", "pack", "read_frame", "unpack"]
 
 LIMIT = 256 * 1024 * 1024
 """Bytes that one frame may unpack to, unless the reader says another number."""
+
+REQUEST_LIMIT = 16 * 1024 * 1024
+"""The same for a request; an agent ends when it gets a larger one."""
 
 _MAGIC = b"K8SN"
 _HEAD = struct.Struct("!4sI")
@@ -42,6 +45,17 @@ def frame_size(data: bytes | bytearray) -> int | None:
         return None
     size = _HEAD.size + int(_HEAD.unpack_from(data)[1])
     return size if len(data) >= size else None
+
+
+def check_head(data: bytes | bytearray, limit: int) -> int:
+    """The size of a frame's head. Raises BadFrame when ``data`` begins with another, or with one of a larger frame."""
+    if len(data) >= _HEAD.size:
+        magic, length = _HEAD.unpack_from(data)
+        if magic != _MAGIC:
+            raise BadFrame("this is no frame of the agent: %r" % bytes(data[: _HEAD.size]))
+        if length > limit + 1024:
+            raise BadFrame("a frame of %d bytes is over the limit of %d" % (length, limit))
+    return _HEAD.size
 
 
 def unpack(body: bytes, limit: int = LIMIT) -> tuple[dict[str, Any], bytes]:
@@ -72,11 +86,8 @@ def read_frame(read: Callable[[int], bytes], limit: int = LIMIT) -> tuple[dict[s
         return None
     if len(head) < _HEAD.size:
         raise BadFrame("the stream ended inside a frame's head")
-    magic, length = _HEAD.unpack(head)
-    if magic != _MAGIC:
-        raise BadFrame("this is no frame of the agent: %r" % head)
-    if length > limit + 1024:
-        raise BadFrame("a frame of %d bytes is over the limit of %d" % (length, limit))
+    check_head(head, limit)
+    length = _HEAD.unpack(head)[1]
     body = _exactly(read, length)
     if len(body) < length:
         raise BadFrame("the stream ended inside a frame: %d of %d bytes" % (len(body), length))

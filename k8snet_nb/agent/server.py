@@ -1,7 +1,9 @@
 """The agent's loop: a frame in, a child process that does the work, a frame out.
 
-The loop itself never enters a namespace and never waits for the kernel: each request has a child of its own, which is
-killed at the request's deadline, when it is cancelled, or when the agent ends. The agent ends with its standard input.
+The loop itself never enters a namespace and never waits for the kernel, nor for who asks: half a request and an answer
+that nobody takes wait in :mod:`.streams`, and as long as the latter does nothing more is read from the children. Each
+request has a child of its own, which is killed at the request's deadline, when it is cancelled, or when the agent ends,
+and what it runs with it. The agent ends with its standard input.
 
 Requests are headers with an ``id`` (any JSON value, given back) and an ``op``:
 
@@ -26,15 +28,15 @@ import os
 import selectors
 import signal
 import time
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node
-from .command import find_tool, run
+from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node, as_missing
+from .command import Stop, find_tool, run, short
 from .dns_exchange import answer as dns_answer
 from .kernel import Missing, die_with_parent
-from .protocol import LIMIT, BadFrame, frame_size, pack, read_frame
+from .protocol import LIMIT, REQUEST_LIMIT, BadFrame, frame_size, pack
+from .streams import Inbox, Outbox
 from .watch import watch
 
 __all__ = ["Server"]
@@ -46,14 +48,16 @@ _LOOK_FOR_PARENT = 2.0
 _TOO_SLOW, _CANCELLED = "no answer within the time limit", "cancelled"
 _CODES = {_TOO_SLOW: "timeout", _CANCELLED: "cancelled"}
 _RUN_LIMIT = 32 * 1024 * 1024
-_REQUEST_LIMIT = 16 * 1024 * 1024
+_LAST_WORDS, _FAREWELL = 1.0, 1.5
+"""Seconds for a last message to be taken, and for commands to be ended, when the agent itself ends."""
 
 
 class _Child:
     """One request at work: its process, the pipe that its answer comes through, when it must be done."""
 
-    def __init__(self, key: Any, pid: int, pipe: int, deadline: float, streams: bool) -> None:
-        self.key, self.pid, self.pipe, self.deadline, self.streams = key, pid, pipe, deadline, streams
+    def __init__(self, key: Any, pid: int, pipe: int, deadline: float, op: str) -> None:
+        self.key, self.pid, self.pipe, self.deadline = key, pid, pipe, deadline
+        self.streams, self.runs = op == "watch", op == "run"
         self.answer = bytearray()
         self.why = ""
         self.frames = 0
@@ -64,28 +68,48 @@ class Server:
     """Serves frames from descriptor ``source`` to descriptor ``sink`` until the first ends."""
 
     def __init__(self, source: int, sink: int, limit: int = LIMIT, parent: int | None = None) -> None:
-        self._source, self._sink, self._limit, self._parent = source, sink, limit, parent
+        self._limit, self._parent = limit, parent
+        self._inbox, self._outbox = Inbox(source, min(limit, REQUEST_LIMIT)), Outbox(sink)
         self._children: dict[int, _Child] = {}
         self._waiting = selectors.DefaultSelector()
+        self._sink_watched = False
 
     def serve(self) -> None:
         """Run until the end of input, ``stop``, a frame that is none, or the parent's death."""
-        self._waiting.register(self._source, selectors.EVENT_READ)
+        self._waiting.register(self._inbox.fd, selectors.EVENT_READ)
         try:
             while self._parent is None or os.getppid() == self._parent:
+                self._watch_sink()
                 for key, _ in self._waiting.select(self._patience()):
-                    if key.fd == self._source:
-                        if not self._request():
+                    if key.fd == self._inbox.fd:
+                        if not self._requests():
                             return
-                    else:
+                    elif key.fd == self._outbox.fd:
+                        self._outbox.flush()
+                    elif not self._outbox.full:
                         self._hear(self._children[key.fd])
                 self._enforce()
         except BrokenPipeError:
             return  # nobody reads the answers any more
         finally:
-            for child in list(self._children.values()):
-                self._end(child)
+            self._end_all()
             self._waiting.close()
+
+    def _watch_sink(self) -> None:
+        """While answers wait to be taken, wait for that and not for the children: they would only make more of them."""
+        full = self._outbox.full
+        if full == self._sink_watched:
+            return
+        self._sink_watched = full
+        if full:
+            self._waiting.register(self._outbox.fd, selectors.EVENT_WRITE)
+        else:
+            self._waiting.unregister(self._outbox.fd)
+        for pipe in self._children:
+            if full:
+                self._waiting.unregister(pipe)
+            else:
+                self._waiting.register(pipe, selectors.EVENT_READ)
 
     def _patience(self) -> float | None:
         # Not the kernel's parent-death signal: that comes when the *thread* that started the agent ends.
@@ -95,15 +119,20 @@ class Server:
         left = max(0.0, min(child.deadline for child in self._children.values()) - time.monotonic())
         return left if longest is None else min(left, longest)
 
-    def _request(self) -> bool:
+    def _requests(self) -> bool:
+        """Take what came; False when the agent has to end."""
         try:
-            frame = read_frame(lambda size: os.read(self._source, size), min(self._limit, _REQUEST_LIMIT))
+            ended = self._inbox.fill()
+            while (header := self._inbox.take()) is not None:
+                if not self._request(header):
+                    return False
         except BadFrame as error:
             self._send({"id": None, "error": "failed", "why": "a request that is none: %s" % error})
+            self._outbox.last_words(_LAST_WORDS)
             return False
-        if frame is None:
-            return False
-        header = frame[0]
+        return not ended
+
+    def _request(self, header: dict[str, Any]) -> bool:
         op, key = header.get("op"), header.get("id")
         if op == "stop":
             return False
@@ -128,9 +157,9 @@ class Server:
             _work(header, seconds, writing, me, self._limit)
         os.close(writing)
         deadline = time.monotonic() + seconds + _GRACE
-        child = _Child(header.get("id"), pid, reading, deadline, header["op"] == "watch")
-        self._children[reading] = child
-        self._waiting.register(reading, selectors.EVENT_READ)
+        self._children[reading] = _Child(header.get("id"), pid, reading, deadline, header["op"])
+        if not self._sink_watched:
+            self._waiting.register(reading, selectors.EVENT_READ)
 
     def _hear(self, child: _Child) -> None:
         data = os.read(child.pipe, 1 << 20)
@@ -139,7 +168,7 @@ class Server:
                 return  # the rest of a frame whose begin is gone
             child.answer += data
             while (size := frame_size(child.answer)) is not None:
-                self._write(bytes(child.answer[:size]))
+                self._outbox.add(bytes(child.answer[:size]))
                 del child.answer[:size]
                 child.frames += 1
             return
@@ -162,7 +191,7 @@ class Server:
 
     def _cancel(self, key: Any) -> None:
         for child in self._children.values():
-            if child.key == key:
+            if child.key == key and not child.why:  # a second signal would come while it cleans up
                 child.why = _CANCELLED
                 self._kill(child, signal.SIGTERM)
                 child.deadline = min(child.deadline, time.monotonic() + _GRACE)
@@ -173,20 +202,33 @@ class Server:
         except ProcessLookupError:
             pass
 
+    def _end_all(self) -> None:
+        """End every child. One that runs a command gets a moment to end that and whatever the command started."""
+        for child in self._children.values():
+            self._forget_pipe(child)
+            self._kill(child, signal.SIGTERM if child.runs and not child.killed else signal.SIGKILL)
+        until = time.monotonic() + _FAREWELL
+        for child in self._children.values():
+            while not (ended := os.waitpid(child.pid, os.WNOHANG)[0]) and time.monotonic() < until:
+                time.sleep(0.005)
+            if not ended:
+                self._kill(child, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+        self._children.clear()
+
     def _end(self, child: _Child) -> None:
-        self._waiting.unregister(child.pipe)
+        self._forget_pipe(child)
         del self._children[child.pipe]
-        os.close(child.pipe)
         self._kill(child, signal.SIGKILL)
         os.waitpid(child.pid, 0)
 
-    def _send(self, header: dict[str, Any]) -> None:
-        self._write(pack(header, limit=self._limit))
+    def _forget_pipe(self, child: _Child) -> None:
+        if not self._sink_watched:
+            self._waiting.unregister(child.pipe)
+        os.close(child.pipe)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._sink, view) :]
+    def _send(self, header: dict[str, Any]) -> None:
+        self._outbox.add(pack(header, limit=self._limit))
 
 
 def _seconds(header: dict[str, Any]) -> float:
@@ -197,19 +239,17 @@ def _seconds(header: dict[str, Any]) -> float:
 def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit: int) -> None:
     """In the child: do it, write the frame, end. Never returns."""
     try:
-        die_with_parent(signal.SIGKILL, parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A command's own children are out of the kernel's reach: who runs one has to end them first.
+        die_with_parent(signal.SIGTERM if header["op"] == "run" else signal.SIGKILL, parent)
         try:
             if header["op"] == "watch":
                 _send_all(pipe, header, watch(header, seconds), limit)
                 return
             answer, payload = _WORK[header["op"]](header, seconds)
-        except Missing as missing:
-            answer, payload = {"error": missing.code, "why": str(missing)}, b""
         except Exception as error:  # noqa: BLE001 - a fault of the agent: say where, rather than die without a word
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            why = "%s: %s (%s, line %s)" % (type(error).__name__, error, os.path.basename(place.filename), place.lineno)
-            answer, payload = {"error": "failed", "why": why}, b""
+            missing = as_missing(error)
+            answer, payload = {"error": missing.code, "why": str(missing)}, b""
         _send_all(pipe, header, iter([(answer, payload)]), limit)
     finally:
         os._exit(0)
@@ -245,17 +285,18 @@ def _facts(header: dict[str, Any], _seconds: float) -> tuple[dict[str, Any], byt
 
 
 def _run(header: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
+    stop = Stop()
     argv = header["argv"]
     if not isinstance(argv, list) or not argv or not all(isinstance(word, str) and "\0" not in word for word in argv):
         raise Missing("a command is a list of words", "failed")
     program = argv[0] if "/" in argv[0] else find_tool(argv[0])
     if program is None:
-        raise Missing("the node has no program %s" % argv[0])
+        raise Missing("the node has no program %s" % short(argv[:1]))
     Collector().enter(Target(header.get("target") or {}))
     try:
-        outcome = run([program, *argv[1:]], seconds, _RUN_LIMIT)
+        outcome = run([program, *argv[1:]], seconds, _RUN_LIMIT, stop)
     except OSError as error:
-        raise Missing("%s: %s" % (argv[0], error.strerror), "failed") from None
+        raise Missing("%s: %s" % (short(argv[:1]), error.strerror), "failed") from None
     answer = {"status": outcome.status, "ended": outcome.ended, "out": len(outcome.out), "err": len(outcome.err)}
     return answer, outcome.out + outcome.err
 

@@ -11,7 +11,7 @@ import site
 from functools import lru_cache
 
 from . import ipvs as ipvs_netlink
-from .command import find_tool, run
+from .command import find_tool, run, short
 from .conntrack import stats_text
 from .kernel import Missing, loadable_by_asking
 
@@ -29,13 +29,13 @@ def _tool(argv: list[str]) -> Told:
         raise Missing("the node has no %s" % argv[0])
     outcome = run([path, *argv[1:]], _SECONDS, _LIMIT)
     if outcome.ended == "timed_out":
-        raise Missing("%s: no answer within %d s" % (" ".join(argv), _SECONDS), "failed")
+        raise Missing("%s: no answer within %d s" % (short(argv), _SECONDS), "failed")
     if outcome.ended:
-        raise Missing("%s: %s" % (" ".join(argv), outcome.ended), "failed")
+        raise Missing("%s: %s" % (short(argv), outcome.ended), "failed")
     if outcome.status != 0:
         why = outcome.err.decode("utf-8", "replace").strip()[:2000]
         code = "denied" if "ermission denied" in why or "not permitted" in why or "must be root" in why else "failed"
-        raise Missing("%s: exit %s: %s" % (" ".join(argv), outcome.status, why), code)
+        raise Missing("%s: exit %s: %s" % (short(argv), outcome.status, why), code)
     return outcome.out, version(argv[0]) or argv[0]
 
 

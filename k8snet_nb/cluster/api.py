@@ -91,6 +91,12 @@ class Api:
         """Pods by ``namespace/name``, sorted."""
         return _Objects("pods", _sorted(self.items("pods")), parse_pod, namespaced=True)
 
+    def fresh_pod(self, key: str) -> PodValue | None:
+        """A pod as the source tells it now, and from now on; None when it is gone. Raises FactMissing, FactBroken."""
+        for name in ("pods", "pods_by_ip", "services_of_pods"):
+            self.__dict__.pop(name, None)
+        return self.pods.get(key)
+
     @cached_property
     def services(self) -> Mapping[str, ServiceValue]:
         """Services by ``namespace/name``, sorted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
@@ -23,7 +23,7 @@ from ..facts import FactRef
 from ..parse.api import parse_object
 from ..parse.links import Link, parse_links
 from ..render import Report, Shown, ShownTuple, printable
-from ..sources.base import Source
+from ..sources.base import Closable, Source
 from .api import Api, pick
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
@@ -54,6 +54,17 @@ class Cluster(Shown):
         self.api = Api(source)
         self._rules: dict[str, NodeRules] = {}
         self._views: dict[str, NodeView] = {}
+
+    def close(self) -> None:
+        """End what the source runs (a node's agent). Not needed: it also ends when nothing holds the cluster."""
+        if isinstance(self.source, Closable):
+            self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
 from ..parse.pods import PodValue
 from ..parse.routing import parse_fdb, parse_neigh
+from .tables import bools
 
 if TYPE_CHECKING:
     from ..sources.agents import Running
@@ -26,6 +27,7 @@ __all__ = [
     "PodRun",
     "Runner",
     "as_output",
+    "check_seconds",
     "host_frame",
     "links_frame",
     "namespaces_frame",
@@ -41,6 +43,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+MOST_SECONDS, MOST_CHARACTERS = 3600, 2_000_000
+"""How long a command may run (the agent grants no more), and be: over this a kernel takes none (execve(2), E2BIG)."""
 
 
 @runtime_checkable
@@ -167,9 +172,10 @@ def sandboxes_frame(cluster: Cluster) -> pd.DataFrame:
     rows = []
     for key, pod in sorted(cluster.api.pods.items()):
         box = find_sandbox(pod_facts(cluster, pod), nodes.get(pod.node or ""))
-        rows.append((*key.split("/", 1), pod.node, box.pid, box.netns, pod.host_network))
+        host = pod.host_network if box.netns is None else box.host_network
+        rows.append((*key.split("/", 1), pod.node, box.pid, box.netns, host))
     columns = "namespace name node pid netns host_network".split()
-    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"host_network": bool})
+    return bools(pd.DataFrame(rows, columns=columns, dtype=object), "host_network")
 
 
 def routes_frame(routes: Iterable[Route], evidence: tuple[Evidence, ...]) -> pd.DataFrame:
@@ -211,10 +217,30 @@ class PodRun:
         return as_output(self._argv, self._running, self._place)
 
 
+def _check_words(argv: Sequence[str]) -> None:
+    if isinstance(argv, (str, bytes)) or not argv:
+        raise Refused('give the command as a list of words, such as ["ip", "addr"]')
+    for word in argv:
+        if not isinstance(word, str):
+            raise Refused(f"{word!r:.200} is no str: a command is a list of words, such as ['ping', '-c', '1']")
+        if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise Refused(f"{word!r:.200} holds a character that no argument of a program can hold")
+    if sum(map(len, argv)) > MOST_CHARACTERS:
+        raise Refused(f"the command is longer than {MOST_CHARACTERS} characters. Put what is long into a file")
+
+
+def check_seconds(seconds: float) -> float:
+    """A time limit, if it is one. Raises Refused."""
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (number and 0 < seconds <= MOST_SECONDS):  # NaN is in no order
+        raise Refused(f"a time limit of {seconds!r:.200}: give seconds, over 0 and up to {MOST_SECONDS}")
+    return seconds
+
+
 def start_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> PodRun:
     """Start a command in a pod's network namespace, or render its output from recorded facts."""
-    if isinstance(argv, str) or not argv:
-        raise Refused('give the command as a list of words, such as ["ip", "addr"]')
+    _check_words(argv)
+    check_seconds(seconds)
     if pod.node is None:
         raise Refused(f"pod {pod.key} is on no node yet: there is no network namespace to enter")
     place = FactRef("addr.json", pod.node, pod.key).place

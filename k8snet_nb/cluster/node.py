@@ -77,11 +77,14 @@ class Node(Shown):
         return pods_frame((p for p in self._cluster.api.pods.values() if p.node == self.name), self._cluster.now)
 
     def facts(self) -> pd.DataFrame:
-        """One row a fact: fact present command trouble. ``trouble`` says why one is missing or only partial."""
+        """One row a fact: fact present command trouble whose.
+
+        ``trouble`` says why one is missing or only partial, ``whose`` which tool told it (live: when it was last read).
+        """
         source = self._cluster.source
         refs = [FactRef(fact.file, self.name) for fact in FACTS.values() if fact.node and fact.recorded]
-        rows = [(r.fact, source.has(r), source.command(r), source.trouble(r)) for r in refs]
-        return pd.DataFrame(rows, columns=["fact", "present", "command", "trouble"], dtype=object).astype(
+        rows = [(r.fact, source.has(r), source.command(r), source.trouble(r), source.whose(r)) for r in refs]
+        return pd.DataFrame(rows, columns="fact present command trouble whose".split(), dtype=object).astype(
             {"present": bool}
         )
 

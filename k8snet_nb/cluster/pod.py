@@ -18,7 +18,7 @@ from ..explain.names import PAIR, Cost, Query, cost, libc_differences, search_ex
 from ..explain.pod_commands import CommandOutput
 from ..explain.pod_network import NoVethPair, VethPair, veth_of
 from ..explain.resolution import DnsAnswer
-from ..explain.sandbox import Sandbox, find_sandbox
+from ..explain.sandbox import NodeView, PodView, Sandbox, find_sandbox
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
 from ..parse.conntrack_table import ConntrackTable
@@ -75,8 +75,8 @@ class Pod(Named):
         return self.value.node
 
     @property
-    def host_network(self) -> bool:
-        """Whether it uses its node's network namespace."""
+    def host_network(self) -> bool | None:
+        """Whether it uses its node's network namespace; None where that is not known."""
         return self.value.host_network
 
     @property
@@ -97,7 +97,7 @@ class Pod(Named):
     @property
     def sandbox(self) -> Sandbox:
         """Its sandbox process and network namespace, or the reason why they are not known; with evidence."""
-        return find_sandbox(pod_facts(self._cluster, self.value), node_facts(self._cluster, self.node))
+        return find_sandbox(*self._inside())
 
     @property
     def sandbox_pid(self) -> int | None:
@@ -161,7 +161,17 @@ class Pod(Named):
 
     def veth(self) -> VethPair | NoVethPair:
         """Its interface and the peer on the node, or why there is none; a NoVethPair is false."""
-        return veth_of(pod_facts(self._cluster, self.value), node_facts(self._cluster, self.node))
+        return veth_of(*self._inside())
+
+    def _inside(self) -> tuple[PodView, NodeView | None]:
+        """What is known of its inside. On a live node it may have been made anew since: then it is looked up afresh."""
+        pod, node = pod_facts(self._cluster, self.value), node_facts(self._cluster, self.node)
+        if self.can_run and not find_sandbox(pod, node).pids:
+            renewed = self._cluster.api.fresh_pod(self.key)
+            if renewed is not None and renewed.uid != self.value.uid:
+                self.value = renewed
+                return pod_facts(self._cluster, renewed), node_facts(self._cluster, renewed.node)
+        return pod, node
 
     def run(self, argv: Sequence[str], seconds: float = 30.0) -> CommandOutput:
         """Run a command of its node in its network namespace (what ``nsenter -t PID -n`` does).

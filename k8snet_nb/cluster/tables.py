@@ -70,7 +70,7 @@ def pods_frame(pods: Iterable[PodValue], now: datetime | None) -> pd.DataFrame:
             "host_network": [p.host_network for p in rows],
         }
     )
-    return frame.astype({"restarts": "int64", "host_network": "bool"})
+    return bools(frame.astype({"restarts": "int64"}), "host_network")
 
 
 def services_frame(services: Iterable[ServiceValue], now: datetime | None) -> pd.DataFrame:
@@ -160,3 +160,8 @@ def compare_frame(rows: Iterable[Comparison]) -> pd.DataFrame:
     """One row a node, port and family; ``shares`` is a dict of ``address:port`` to Fraction (or None)."""
     found = list(rows)
     return _frame({name: [getattr(row, name) for row in found] for name in _COMPARED})
+
+
+def bools(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The frame with a column of type bool, unless it holds a None: for what is not known."""
+    return frame if frame[column].isna().any() else frame.astype({column: "bool"})

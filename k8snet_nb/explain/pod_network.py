@@ -58,8 +58,8 @@ class VethPair(Shown):
 class NoVethPair(Shown):
     """Why there is no pair: ``reason`` is a stable code, ``text`` says it in words. False where a pair is true.
 
-    Codes: host_network, not_scheduled, no_node_data, not_running, no_process, ambiguous_namespace, no_interface_data,
-    only_loopback, ipvlan, macvlan (and their taps), no_peer, peer_inside, peer_elsewhere, undecided.
+    Codes: host_network, not_scheduled, no_node_data, not_running, no_process, ambiguous_namespace, denied,
+    no_interface_data, only_loopback, ipvlan, macvlan (and their taps), no_peer, peer_inside, peer_elsewhere, undecided.
     """
 
     reason: str

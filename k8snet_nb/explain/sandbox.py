@@ -20,6 +20,7 @@ from ..render import Report, Shown
 
 __all__ = ["NodeView", "PodIdentity", "PodView", "Sandbox", "evidence", "find_sandbox", "host_of", "pod_identity"]
 
+_DENIED = "the network namespace of %s may not be read: that needs root on the node (CAP_SYS_PTRACE)"
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
 
@@ -31,7 +32,7 @@ class PodIdentity:
     uid: str
     node: str | None = None
     ips: tuple[str, ...] = ()
-    host_network: bool = False
+    host_network: bool | None = False
     hashes: tuple[str, ...] = ()
     phase: str | None = None
 
@@ -151,6 +152,9 @@ def _by_cgroup(identity: PodIdentity, node: NodeView) -> Sandbox:
     if chosen is not None:
         says = f"process {chosen.pid} is the sandbox of {identity.name}: its cgroup carries {key}, and {why}"
         proof = evidence("processes.json", node.node, [process_line(chosen)], says)
+        if chosen.netns is None:
+            text = _DENIED % f"process {chosen.pid}, the sandbox of {identity.name},"
+            return Sandbox(chosen.pid, None, pids=pids, reason="denied", text=text, evidence=(proof,))
         return Sandbox(chosen.pid, chosen.netns, pids=pids, evidence=(proof,))
     return _without_pause(identity, node, members, why)
 
@@ -158,6 +162,10 @@ def _by_cgroup(identity: PodIdentity, node: NodeView) -> Sandbox:
 def _without_pause(identity: PodIdentity, node: NodeView, members: list[ProcessRecord], why: str) -> Sandbox:
     pids = tuple(process.pid for process in members)
     inodes = {process.netns for process in members if process.netns is not None}
+    if not inodes:
+        proof = evidence("processes.json", node.node, [process_line(process) for process in members][:3], why)
+        text = _DENIED % f"the processes of {identity.name}"
+        return Sandbox(pids=pids, reason="denied", text=text, evidence=(proof,))
     if not identity.host_network and len(inodes) > 1:
         inodes.discard(node.own_netns)  # a monitor such as conmon sits in the pod's cgroup, but not in its namespace
     lines = [process_line(process) for process in members if process.netns in inodes][:3]
@@ -188,16 +196,35 @@ def _as_collected(pod: PodView) -> Sandbox:
 def _by_address(identity: PodIdentity, node: NodeView, found: Sandbox) -> Sandbox:
     """No process left: the bound namespace behind the interface to which the node sends the pod's address."""
     for address in identity.ips:
-        devices = {route.dev: route.line() for route in node.routes or () if host_of(route) == address}
+        devices = _devices(address, node)
         for link in node.links or ():
             if link.name not in devices or link.peer_nsid is None or link.kind not in ("veth", "netkit"):
                 continue
             spaces = [space for space in node.namespaces or () if space.nsid == link.peer_nsid and space.bound]
             if len(spaces) == 1:
-                route = evidence("route.json", node.node, [devices[link.name]], f"{address} is behind {link.name}")
                 peer = evidence("addr.json", node.node, [link.line()], f"its peer has id {link.peer_nsid}")
-                return replace(found, netns=spaces[0].inode, reason="", evidence=(route, peer))
+                return replace(found, netns=spaces[0].inode, reason="", evidence=(*devices[link.name], peer))
     return found
+
+
+def _devices(address: str, node: NodeView) -> dict[str | None, tuple[Evidence, ...]]:
+    """The node's interfaces behind which an address is: by a route to it alone, else by the bridge's tables."""
+    routes = [route for route in node.routes or () if host_of(route) == address]
+    if routes:
+        says = "%s is behind %s"
+        return {
+            r.dev: (evidence("route.json", node.node, [r.line()], says % (address, r.dev)),) for r in routes
+        }  # fmt: skip
+    return {
+        entry.name: (
+            evidence("neigh.json", node.node, [near.evidence_line()], f"{address} has the address {near.mac}"),
+            evidence("fdb.json", node.node, [entry.evidence_line()], f"{near.mac} is behind port {entry.name}"),
+        )
+        for near in node.neighbours or ()
+        if near.dst == address and near.mac
+        for entry in node.fdb or ()
+        if entry.learned and entry.mac == near.mac and entry.master == near.dev
+    }
 
 
 def _with_bound(found: Sandbox, node: NodeView, identity: PodIdentity) -> Sandbox:

@@ -19,6 +19,7 @@ _FINISHED = ("Succeeded", "Failed")
 class PodValue:
     """One pod. ``ips`` are canonical, of both families, the primary one first; empty until it has one.
 
+    ``host_network`` is None where that is not known, which an API server always does: without it, it is false.
     ``status`` is kubectl's word (CrashLoopBackOff, Init:0/1, Terminating ...), ``phase`` the API's; they differ.
     """
 
@@ -33,7 +34,7 @@ class PodValue:
     created: datetime | None
     deleted: datetime | None
     ips: tuple[str, ...]
-    host_network: bool
+    host_network: bool | None
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owner: str | None
@@ -70,7 +71,7 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
         created=parse_time(meta.get("creationTimestamp")),
         deleted=parse_time(meta.get("deletionTimestamp")),
         ips=_ips(status),
-        host_network=spec.get("hostNetwork") is True,
+        host_network=None if spec.get("hostNetwork", False) is None else spec.get("hostNetwork") is True,
         labels=mapping(meta.get("labels")),
         annotations=mapping(meta.get("annotations")),
         owner=owner,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from ..cluster.inside import PodRun
+from ..cluster.inside import PodRun, check_seconds
 from ..errors import Refused
 from ..explain.pod_commands import CommandOutput
 from ..render import escape, printable
@@ -43,7 +43,7 @@ class EnterPanel:
     """
 
     def __init__(self, where: ItemSelector[Pod] | Pod, command: str, seconds: float, first: float = 2.0) -> None:
-        self._where, self._seconds = where, seconds
+        self._where, self._seconds = where, check_seconds(seconds)
         self._lock = RLock()
         self._thread: Thread | None = None
         self._run: PodRun | None = None
@@ -208,7 +208,7 @@ class EnterPanel:
 def enter(where: ItemSelector[Pod] | Pod, command: str = "ip addr", seconds: float = 60.0) -> EnterPanel:
     """A panel that runs commands in the network namespace of the selected pod: ``kn.enter(kn.PodSelector(cluster))``.
 
-    ``seconds`` bounds each command. The first one is run when the panel is made.
+    ``seconds`` bounds each command (up to 3600; Refused else). The first one is run when the panel is made.
     """
     return EnterPanel(where, command, seconds)
 

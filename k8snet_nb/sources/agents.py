@@ -8,30 +8,27 @@ agent itself is one AgentError; what a node cannot tell is a :class:`Told` that 
 from __future__ import annotations
 
 import io
-import itertools
-import os
-import subprocess
-import sys
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import Any, Self
 
-from ..agent.protocol import LIMIT, BadFrame, pack, read_frame
+from ..agent.command import short
+from ..agent.protocol import LIMIT
 from ..errors import AgentError
+from .conversation import Conversation, Slot
+from .transport import ChildTransport, Transport, child_command
 
-__all__ = ["Agent", "Ran", "Running", "Told", "Transport", "Watching", "child_command"]
+__all__ = ["ADVICE", "Agent", "Ran", "Running", "Told", "Transport", "Watching", "child_command"]
 
-_MOST_WAITING = 256
-
-_BOOT = (
-    "import sys,types,runpy;p=types.ModuleType('k8snet_nb');p.__path__=[sys.argv.pop(1)];"
-    "sys.modules['k8snet_nb']=p;runpy.run_module('k8snet_nb.agent',run_name='__main__',alter_sys=True)"
-)
-"""Starts the agent without the package's own front door: it needs none of it, and a node may not have its libraries."""
+ADVICE = {
+    "denied": "Run Jupyter as root on the node, or use the live source with an agent pod",
+    "gone": "The pod ended or was restarted: look again",
+    "timeout": "The node is slow: ask again",
+}
+"""What to do about a code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,89 +56,28 @@ class Ran:
     ended: str = ""
 
 
-class Transport(Protocol):
-    """A two-way stream to an agent, however it was started."""
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; b"" at the end."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send all of it."""
-        ...
-
-    def close(self) -> str:
-        """End the agent; returns its last words, for a message."""
-        ...
-
-
-def child_command(python: str = sys.executable) -> list[str]:
-    """How the agent starts as a child of this process: same interpreter, nothing of the user's environment."""
-    package = str(Path(__file__).resolve().parent.parent)
-    return [python, "-I", "-S", "-c", _BOOT, package, "--parent", str(os.getpid())]
-
-
-class _Child:
-    """An agent as a child process. Its standard error is kept in a file without a name, for the last words."""
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        self._words: IO[bytes] = os.fdopen(os.memfd_create("k8snet-agent"), "w+b", buffering=0)
-        try:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, bufsize=0, cwd="/"
-            )
-        except OSError as error:
-            self._words.close()
-            raise AgentError(f"the agent did not start: {error}. Look at the command {argv[0]}") from error
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AgentError("the agent has no pipes")
-        self._in, self._out = self._process.stdin, self._process.stdout
-
-    def read(self, size: int) -> bytes:
-        return self._out.read(size) or b""
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._in.write(view) or 0 :]
-
-    def close(self) -> str:
-        if self._words.closed:
-            return ""
-        with suppress(OSError):
-            self._in.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        status = self._process.wait()
-        self._out.close()
-        self._words.seek(0)
-        said = self._words.read(65536)[-2000:].decode("utf-8", "replace").strip()
-        self._words.close()
-        return f"exit status {status}" + (f": {said.splitlines()[-1]}" if said else "")
-
-
-class _Slot:
-    def __init__(self) -> None:
-        self.ready, self.begun = threading.Event(), threading.Event()
-        self.answer: tuple[dict[str, Any], bytes] | None = None
-        self.more: deque[tuple[dict[str, Any], bytes]] = deque()
-        self.lost = 0
-
-    def add(self, header: dict[str, Any], payload: bytes) -> None:
-        """One of many answers. The oldest go when nobody takes them."""
-        if len(self.more) >= _MOST_WAITING:
-            self.more.popleft()
-            self.lost += 1
-        self.more.append((header, payload))
-
-
 class Running:
-    """A request under way: :meth:`cancel` it, or wait for its :meth:`result`."""
+    """A request under way: :meth:`cancel` it, or wait for its :meth:`result`.
 
-    def __init__(self, agent: Agent, key: int, slot: _Slot, seconds: float, argv: tuple[str, ...]) -> None:
-        self._agent, self._key, self._slot, self._seconds, self._argv = agent, key, slot, seconds, argv
+    ``again`` is asked once for another target when the namespace is gone; None: there is none.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        argv: tuple[str, ...],
+        target: Mapping[str, Any],
+        seconds: float,
+        again: Callable[[], Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        self._agent, self._argv, self._seconds, self._again = agent, argv, seconds, again
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._key, self._slot = self._start(target)
+
+    def _start(self, target: Mapping[str, Any]) -> tuple[int, Slot]:
+        request = {"op": "run", "argv": list(self._argv), "target": dict(target)}
+        return self._agent.post(request, self._seconds)
 
     @property
     def done(self) -> bool:
@@ -150,23 +86,38 @@ class Running:
 
     def cancel(self) -> None:
         """Have the command ended; what it wrote until then is in the result."""
-        self._agent.send({"op": "cancel", "target": self._key})
+        with self._lock:
+            self._cancelled = True
+            self._agent.send({"op": "cancel", "target": self._key})
 
     def result(self) -> Ran:
         """The command's end. Raises AgentError when the agent could not run it."""
         header, payload = self._agent.wait(self._key, self._slot, self._seconds)
+        if header.get("error") == "gone" and self._retry():
+            header, payload = self._agent.wait(self._key, self._slot, self._seconds)
         if header.get("error") == "cancelled":  # before the command had started
             return Ran(self._argv, None, b"", b"", "cancelled")
         if "error" in header:
-            raise AgentError(f"{' '.join(self._argv)}: {header.get('why')}")
+            code = str(header["error"])
+            advice = f". {ADVICE[code]}" if code in ADVICE else ""
+            raise AgentError(f"{short(self._argv)}: {header.get('why')}{advice}", code)
         size = int(header["out"])
         return Ran(self._argv, header.get("status"), payload[:size], payload[size:], str(header.get("ended") or ""))
+
+    def _retry(self) -> bool:
+        again, self._again = self._again, None
+        target = again() if again is not None else None
+        with self._lock:
+            if target is None or self._cancelled:
+                return False
+            self._key, self._slot = self._start(target)
+        return True
 
 
 class Watching:
     """Events under way: :meth:`take` what came since, :meth:`close` when no more are wanted."""
 
-    def __init__(self, agent: Agent, key: int, slot: _Slot) -> None:
+    def __init__(self, agent: Agent, key: int, slot: Slot) -> None:
         self._agent, self._key, self._slot = agent, key, slot
 
     def take(self) -> tuple[list[bytes], list[float], int]:
@@ -202,19 +153,18 @@ class Agent:
     """Seconds beyond a request's own limit after which an agent that says nothing is given up."""
 
     def __init__(self, transport: Transport, name: str = "this node", limit: int = LIMIT) -> None:
-        self._transport, self.name, self._limit = transport, name, limit
-        self._lock, self._sending = threading.Lock(), threading.Lock()
-        self._slots: dict[int, _Slot] = {}
-        self._keys = itertools.count(1)
-        self._dead = ""
-        self._reader = threading.Thread(target=self._listen, name=f"k8snet agent of {name}", daemon=True)
+        self.name = name
+        self._talk = Conversation(transport, name, limit)
+        self._reader = threading.Thread(target=self._talk.listen, name=f"k8snet agent of {name}", daemon=True)
         self._reader.start()
+        # The thread does not hold the agent: when nobody else does, it ends, as at the end of this process.
+        self._finalizer = weakref.finalize(self, self._talk.end, "it was closed")
 
     @classmethod
     def start(cls, argv: Sequence[str] | None = None, name: str = "this node", limit: int = LIMIT) -> Agent:
         """Start an agent as a child process. Raises AgentError when it does not start."""
         command = list(argv) if argv is not None else [*child_command(), "--limit", str(limit)]
-        return cls(_Child(command), name, limit)
+        return cls(ChildTransport(command), name, limit)
 
     def __enter__(self) -> Self:
         return self
@@ -224,14 +174,14 @@ class Agent:
 
     def close(self) -> None:
         """End the agent and whatever it is doing."""
-        self._die("it was closed")
+        self._finalizer()
         if threading.current_thread() is not self._reader:
             self._reader.join(5)
 
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return not self._dead
+        return not self._talk.dead
 
     def hello(self, seconds: float = 30.0) -> dict[str, Any]:
         """What the agent says of its node, the facts that it knows, and its user id."""
@@ -261,11 +211,15 @@ class Agent:
         """One fact of the node, or of the namespace given by ``pid``, ``path`` or ``pod`` (uid and config hash)."""
         return self.facts([{"key": None, "facts": [fact], **target}], seconds)[None, fact]
 
-    def start_run(self, argv: Sequence[str], target: Mapping[str, Any], seconds: float = 30.0) -> Running:
+    def start_run(
+        self,
+        argv: Sequence[str],
+        target: Mapping[str, Any],
+        seconds: float = 30.0,
+        again: Callable[[], Mapping[str, Any] | None] | None = None,
+    ) -> Running:
         """Start a command of the node in a network namespace; see :class:`Running`."""
-        words = tuple(argv)
-        key, slot = self._post({"op": "run", "argv": list(words), "target": dict(target)}, seconds)
-        return Running(self, key, slot, seconds, words)
+        return Running(self, tuple(argv), target, seconds, again)
 
     def run(self, argv: Sequence[str], target: Mapping[str, Any], seconds: float = 30.0) -> Ran:
         """Run a command of the node in a network namespace to its end or time limit. Raises AgentError."""
@@ -276,7 +230,7 @@ class Agent:
 
         Raises AgentError when it cannot: connection tracking is not loaded, or it is not permitted.
         """
-        key, slot = self._post({"op": "watch", "target": dict(target)}, seconds)
+        key, slot = self.post({"op": "watch", "target": dict(target)}, seconds)
         watching = Watching(self, key, slot)
         if not slot.begun.wait(patience):
             watching.close()
@@ -284,18 +238,13 @@ class Agent:
         watching.take()  # nothing but the word that it listens, or why not
         return watching
 
-    def taken(self, slot: _Slot) -> tuple[list[tuple[dict[str, Any], bytes]], int]:
+    def taken(self, slot: Slot) -> tuple[list[tuple[dict[str, Any], bytes]], int]:
         """The answers that wait in a slot, and how many of them were lost for want of room."""
-        with self._lock:
-            answers, lost = list(slot.more), slot.lost
-            slot.more.clear()
-            slot.lost = 0
-        return answers, lost
+        return self._talk.taken(slot)
 
     def forget(self, key: int) -> None:
         """Take no more answers to a request."""
-        with self._lock:
-            self._slots.pop(key, None)
+        self._talk.forget(key)
 
     def exchange(self, request: Mapping[str, Any], target: Mapping[str, Any], seconds: float = 30.0) -> dict[str, Any]:
         """One DNS question to one server, sent from a network namespace: see :mod:`k8snet_nb.agent.dns_exchange`.
@@ -305,78 +254,29 @@ class Agent:
         """
         header, _ = self._ask({"op": "dns", "exchange": dict(request), "target": dict(target)}, seconds)
         if "error" in header:
-            raise AgentError(f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}")
+            why = f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}"
+            raise AgentError(why, str(header["error"]))
         told: dict[str, Any] = header["exchange"]
         return told
 
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
-        key, slot = self._post(request, seconds)
+        key, slot = self.post(request, seconds)
         return self.wait(key, slot, seconds)
 
-    def _post(self, request: dict[str, Any], seconds: float) -> tuple[int, _Slot]:
-        key, slot = next(self._keys), _Slot()
-        with self._lock:
-            self._slots[key] = slot
-        self.send({**request, "id": key, "timeout": seconds})
-        return key, slot
+    def post(self, request: dict[str, Any], seconds: float) -> tuple[int, Slot]:
+        """Send a request; its number and where its answers arrive. Raises AgentError, Refused."""
+        return self._talk.post(request, seconds)
 
     def send(self, request: dict[str, Any]) -> None:
-        """Send one frame. Raises AgentError when the agent is gone."""
-        try:
-            with self._sending:
-                if not self._dead:
-                    self._transport.write(pack(request))
-        except (OSError, ValueError):
-            self._die("it went away")
-        if self._dead:
-            raise AgentError(self._message())
+        """Send one frame. Raises AgentError when the agent is gone, Refused when the frame is too large for it."""
+        self._talk.send(request)
 
-    def wait(self, key: int, slot: _Slot, seconds: float) -> tuple[dict[str, Any], bytes]:
+    def wait(self, key: int, slot: Slot, seconds: float) -> tuple[dict[str, Any], bytes]:
         """The answer to a request, a little after its own deadline at the latest. Raises AgentError."""
         arrived = slot.ready.wait(seconds + self.slack)
-        with self._lock:
-            self._slots.pop(key, None)
+        self._talk.forget(key)
         if slot.answer is not None:
             return slot.answer
         if not arrived:
-            self._die(f"it did not answer within {seconds:g} seconds")
-        raise AgentError(self._message())
-
-    def _message(self) -> str:
-        return f"the agent of {self.name} cannot be asked: {self._dead}. Open the source again to start a new one"
-
-    def _listen(self) -> None:
-        why = "it ended"
-        try:
-            while (frame := read_frame(self._transport.read, self._limit)) is not None:
-                self._deliver(*frame)
-        except BadFrame as error:
-            why = str(error)
-        except (OSError, ValueError):
-            why = "it went away"
-        self._die(why)
-
-    def _deliver(self, header: dict[str, Any], payload: bytes) -> None:
-        with self._lock:
-            slot = self._slots.get(header.get("id") or 0)
-            if slot is not None and header.get("more"):
-                slot.add(header, payload)
-        if slot is None:
-            return
-        if not header.get("more"):
-            slot.answer = (header, payload)
-            slot.ready.set()
-        slot.begun.set()
-
-    def _die(self, why: str) -> None:
-        with self._lock:
-            first = not self._dead
-            self._dead = self._dead or why
-            waiting = list(self._slots.values())
-        if first:
-            last = self._transport.close()
-            if last and why != "it was closed":
-                self._dead = f"{why} ({last})"
-        for slot in waiting:
-            slot.ready.set()
-            slot.begun.set()
+            self._talk.end(f"it did not answer within {seconds:g} seconds")
+        raise AgentError(self._talk.message())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..facts import API_RESOURCES, FACTS, FactRef
 
-__all__ = ["Source", "command_for"]
+__all__ = ["Closable", "Source", "command_for"]
 
 
 class Source(Protocol):
@@ -46,8 +46,21 @@ class Source(Protocol):
         """The command that a person would type to see this fact."""
         ...
 
+    def whose(self, ref: FactRef) -> str | None:
+        """Which tool, of which version, told the fact; None when that is not known."""
+        ...
+
     def time(self, ref: FactRef) -> datetime | None:
         """When the fact was read (timezone-aware), if the source knows."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A source that runs something: an agent, a connection."""
+
+    def close(self) -> None:
+        """End it."""
         ...
 
 

@@ -25,12 +25,15 @@ TOLD_BY = "k8snet-nb/told-by"
 
 @dataclass(slots=True)
 class Sighting:
-    """One pod seen on the node: uid or config hash, names as far as known, whether it is in the node's network."""
+    """One pod seen on the node: uid or config hash, names as far as known, whether it is in the node's network.
+
+    The last is None where the namespaces of its processes may not be read.
+    """
 
     uid: str
     namespace: str
     name: str
-    host_network: bool
+    host_network: bool | None
     containers: tuple[str, ...] = ()
     ips: list[str] = field(default_factory=list)
 
@@ -56,7 +59,7 @@ def _entries(folder: Path) -> list[Path]:
 def seen_pods(processes: Iterable[Mapping[str, Any]], own: int, logs: str) -> list[Sighting]:
     """The pods that have processes now, in order of uid. ``processes`` are the entries of processes.json."""
     names = log_names(logs)
-    inodes: dict[str, set[int]] = {}
+    inodes: dict[str, set[int | None]] = {}
     for process in processes:
         found = pod_of(process["cgroups"])
         if found is not None:
@@ -64,7 +67,8 @@ def seen_pods(processes: Iterable[Mapping[str, Any]], own: int, logs: str) -> li
     pods = []
     for uid, spaces in sorted(inodes.items()):
         namespace, name, containers = names.get(uid, ("unknown", f"pod-{uid}", ()))
-        pods.append(Sighting(uid, namespace, name, spaces == {own}, containers))
+        known = spaces - {None}
+        pods.append(Sighting(uid, namespace, name, known == {own} if known else None, containers))
     return pods
 
 

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 from ..errors import AgentError, FactBroken, FactMissing, NotFound
 from ..facts import FactRef
-from .agents import Agent, Ran, Running, Told, Watching
+from .agents import ADVICE, Agent, Ran, Running, Told, Watching
 from .base import command_for
+from .bound import BOUND_FACTS, bound_target
 from .local_pods import Sighting, pod_list, seen_pods
 
 __all__ = ["NodeSource"]
@@ -42,11 +43,11 @@ class NodeSource:
         self._lock = threading.Lock()
         self._told: dict[FactRef, tuple[Told, datetime]] = {}
         self._identities: dict[str, tuple[str, ...]] = {}
+        self._ips: dict[str, tuple[str, ...]] = {}
         try:
             hello = self._agent.hello()
             self._about: dict[str, Any] = hello["about"]
             self._facts = {"node": tuple(hello["node_facts"]), "pod": tuple(hello["pod_facts"])}
-            self._root = hello["euid"] == 0
             self.name = node or self._own_name()
         except BaseException:
             self._agent.close()
@@ -93,10 +94,42 @@ class NodeSource:
                 target["pod"] = self._identity(pod)
             targets.append(target)
         told = self._agent.facts(targets, seconds)
+        self._retry_gone([target for target in targets if "pod" in target], told, seconds)
         now = datetime.now(UTC)
         found = {ref: told[pod, ref.fact] for pod, wanted in by_pod.items() for ref in wanted}
         with self._lock:
             self._told.update({ref: (answer, now) for ref, answer in found.items()})
+        return found
+
+    def _retry_gone(self, targets: list[dict[str, Any]], told: dict[tuple[Any, str], Told], seconds: float) -> None:
+        """Ask once more, and elsewhere, for what was gone. What cannot be had there either keeps its first reason."""
+        gone = [t for t in targets if any(told[t["key"], fact].code == "gone" for fact in t["facts"])]
+        others = self._elsewhere([str(target["key"]) for target in gone]) if gone else {}
+        again = [{"key": t["key"], "facts": t["facts"], **others[t["key"]]} for t in gone if t["key"] in others]
+        if again:
+            found = self._agent.facts(again, seconds)
+            told.update({place: answer for place, answer in found.items() if answer.data is not None})
+
+    def _elsewhere(self, pods: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Where else pods may be whose processes are gone, by a fresh look-up.
+
+        Made anew under the same name, or in a namespace that is still bound though no process is left in it.
+        """
+        before = {pod: self._identities.pop(pod, ()) for pod in pods}
+        for pod in before:
+            self._ips.pop(pod, None)
+        self._look_up()
+        found: dict[str, dict[str, Any]] = {}
+        for pod, identity in before.items():
+            now = self._identities.setdefault(pod, identity)
+            if now != identity:
+                found[pod] = {"pod": list(now)}
+        left = [pod for pod in before if pod not in found and self._ips.get(pod)]
+        if left:
+            told = self._agent.facts([{"key": None, "facts": list(BOUND_FACTS)}])
+            facts = {fact: told[None, fact].data for fact in BOUND_FACTS}
+            bound = {pod: bound_target(self._ips[pod], facts) for pod in left}
+            found.update({pod: target for pod, target in bound.items() if target is not None})
         return found
 
     def read_filtered(self, ref: FactRef, wanted: Mapping[str, Any]) -> bytes:
@@ -105,7 +138,10 @@ class NodeSource:
         Raises FactMissing with the reason.
         """
         self._check_node(ref)
-        return self._data(ref, self._agent.fact(ref.fact, 120.0, filter=dict(wanted), **self._target(ref.pod)))
+        told = self._agent.fact(ref.fact, 120.0, filter=dict(wanted), **self._target(ref.pod))
+        if told.code == "gone" and ref.pod is not None and (other := self._elsewhere([ref.pod]).get(ref.pod)):
+            told = self._agent.fact(ref.fact, 120.0, filter=dict(wanted), **other)
+        return self._data(ref, told)
 
     def watch(self, ref: FactRef) -> Watching:
         """Listen to the conntrack events of the node, or of a pod of it. Raises FactMissing with the reason."""
@@ -156,7 +192,8 @@ class NodeSource:
 
     def start_run(self, pod: str, argv: Sequence[str], seconds: float = 30.0) -> Running:
         """Start one, to be cancelled or waited for."""
-        return self._agent.start_run(argv, {"pod": self._identity(pod)}, seconds)
+        target = {"pod": self._identity(pod)}
+        return self._agent.start_run(argv, target, seconds, lambda: self._elsewhere([pod]).get(pod))
 
     def exchange(self, pod: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One DNS question to one server from a pod's network namespace. Raises AgentError, NotFound.
@@ -164,17 +201,18 @@ class NodeSource:
         ``request`` and the answer are those of :func:`k8snet_nb.agent.dns_exchange.answer`.
         """
         waiting = float(request.get("timeout", 5))
-        return self._agent.exchange(request, {"pod": self._identity(pod)}, waiting + _ENTERING)
+        try:
+            return self._agent.exchange(request, {"pod": self._identity(pod)}, waiting + _ENTERING)
+        except AgentError as error:
+            other = self._elsewhere([pod]).get(pod) if error.code == "gone" else None
+            if other is None:
+                raise
+            return self._agent.exchange(request, other, waiting + _ENTERING)
 
     def _data(self, ref: FactRef, told: Told) -> bytes:
         if told.data is not None:
             return told.data
-        advice = {
-            "denied": "Run Jupyter as root on the node, or use the live source with an agent pod",
-            "gone": "The pod ended or was restarted: look again",
-            "timeout": "The node is slow: ask again",
-        }.get(told.code, "")
-        raise FactMissing(ref.fact, ref.where, told.why, advice)
+        raise FactMissing(ref.fact, ref.where, told.why, ADVICE.get(told.code, ""))
 
     def _check_node(self, ref: FactRef) -> None:
         if ref.node != self.name:
@@ -213,10 +251,6 @@ class NodeSource:
             raise NotFound(f"no pod {pod} on node {self.name}; pods here: {known}")
         return list(self._identities[pod])
 
-    def forget(self) -> None:
-        """Look pods up afresh at the next question: a pod of the same name may have another uid now."""
-        self._identities.clear()
-
     def _look_up(self) -> None:
         if self._api is None:
             self._sightings()
@@ -227,7 +261,9 @@ class NodeSource:
                 continue
             notes = meta.get("annotations") or {}
             hashes = [str(notes[key]) for key in _HASHES if notes.get(key)]
-            self._identities[f"{meta.get('namespace')}/{meta.get('name')}"] = (str(meta.get("uid")), *hashes)
+            key = f"{meta.get('namespace')}/{meta.get('name')}"
+            self._identities[key] = (str(meta.get("uid")), *hashes)
+            self._ips[key] = _own_ips(spec, item.get("status") or {})
 
     def _own_name(self) -> str:
         """The name that the API has for this machine: by its addresses, else by its host name, else the host name."""
@@ -263,6 +299,14 @@ def _items(data: bytes, resource: str) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError):
         raise FactBroken(resource, "the Kubernetes API", "is not a List with items") from None
     return [item for item in found or () if isinstance(item, dict)]
+
+
+def _own_ips(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
+    """The addresses that are a pod's alone; none on the host network, and none that another pod may have by now."""
+    if spec.get("hostNetwork") or status.get("phase") in ("Pending", "Succeeded", "Failed"):
+        return ()
+    listed = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
+    return tuple(str(ip) for ip in listed if ip)
 
 
 def _global_addresses(data: bytes | None) -> list[str]:

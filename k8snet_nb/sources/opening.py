@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def open_source(what: str | os.PathLike[str] | None = None) -> Source:
     if chosen == "node":
         from .node import NodeSource
 
+        gc.collect()  # the agents of earlier clusters, of which a cell that is run again has made one each time
         return NodeSource(api=_api_if_any())
     return open_recording(chosen)
 

@@ -165,6 +165,14 @@ class RecordedSource:
         said = commands.get(ref.fact) if isinstance(commands, dict) else None
         return printable(said) if isinstance(said, str) else command_for(ref)
 
+    def whose(self, ref: FactRef) -> str | None:
+        """What node.json says of the version of the command's program."""
+        if ref.node is None or not self._files.has(f"nodes/{ref.node}/node.json"):
+            return None
+        tools = self.about_node(ref.node).get("tools")
+        said = tools.get(self.command(ref).split(" ")[0]) if isinstance(tools, dict) and self.has(ref) else None
+        return printable(said) if isinstance(said, str) else None
+
     def time(self, ref: FactRef) -> datetime | None:
         """When the node was read, or the recording was finished."""
         said = self._about.get("recorded")
