@@ -88,13 +88,17 @@ _UNCOPIED = 'style="user-select: none"'
 
 
 def _evidence_html(item: Evidence) -> str:
-    """One fact's lines, escaped; notes below their line."""
-    parts = [escape(item.head)]
+    """One fact's lines, each shown as one line and escaped; notes below their line."""
+
+    def shown(line: str) -> str:
+        return escape(printable(line))
+
+    parts = [shown(item.head)]
     for line, note in item.noted():
-        parts.append(escape(f"    {line}"))
+        parts.append(shown(f"    {line}"))
         if note:
-            parts.append(f"<em {_UNCOPIED}>        # {escape(note)}</em>")
-    return "\n".join([*parts, *([escape(f"  -> {item.says}")] if item.says else [])])
+            parts.append(f"<em {_UNCOPIED}>        # {shown(note)}</em>")
+    return "\n".join([*parts, *([shown(f"  -> {item.says}")] if item.says else [])])
 
 
 def bundle(text: str, html_text: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

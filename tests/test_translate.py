@@ -13,7 +13,8 @@ from edited import as_json, cluster, slice_of, text
 import k8snet_nb as kn
 from k8snet_nb.errors import FactBroken, FactMissing, NotFound, Refused
 from k8snet_nb.explain.translation import Translation
-from k8snet_nb.facts import FactRef
+from k8snet_nb.facts import Evidence, FactRef
+from k8snet_nb.render import evidence_html, evidence_text
 
 ONE, TWO, THREE = "node-one", "node-two", "node-three"
 MODES = {ONE: "iptables", TWO: "nftables", THREE: "ipvs"}
@@ -200,6 +201,12 @@ def test_a_quoted_line_can_be_copied(hello: kn.Cluster) -> None:
     html = answer.report().html()
     assert '<em style="user-select: none">        # one endpoint' in html
     assert "<script" not in html
+
+
+def test_a_line_break_in_a_fact_starts_no_line_of_its_own() -> None:
+    item = Evidence(FactRef("iptables-save.txt", ONE), "iptables-save", ("a\nb",), "c\nd", ("e\n<b>f",))
+    assert evidence_html([item]).count("\n") == evidence_text([item]).count("\n") == 3
+    assert "<b>" not in evidence_html([item])
 
 
 def test_the_ladder_in_its_exact_shares(hello: kn.Cluster) -> None:
