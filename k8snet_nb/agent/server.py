@@ -50,10 +50,17 @@ class _Child:
 
 
 class Server:
-    """Serves frames from descriptor ``source`` to descriptor ``sink`` until the first ends."""
+    """Serves frames from descriptor ``source`` to descriptor ``sink`` until the first ends.
 
-    def __init__(self, source: int, sink: int, limit: int = LIMIT, parent: int | None = None) -> None:
+    With ``heartbeat`` it also ends when no request, not even a ping, came for so many seconds.
+    """
+
+    def __init__(
+        self, source: int, sink: int, limit: int = LIMIT, parent: int | None = None, heartbeat: float | None = None
+    ) -> None:
         self._source, self._sink, self._limit, self._parent = source, sink, limit, parent
+        self._heartbeat = heartbeat
+        self._beat()
         self._children: dict[int, _Child] = {}
         self._waiting = selectors.DefaultSelector()
 
@@ -61,7 +68,7 @@ class Server:
         """Run until the end of input, ``stop``, a frame that is none, or the parent's death."""
         self._waiting.register(self._source, selectors.EVENT_READ)
         try:
-            while self._parent is None or os.getppid() == self._parent:
+            while self._wanted():
                 for key, _ in self._waiting.select(self._patience()):
                     if key.fd == self._source:
                         if not self._request():
@@ -76,9 +83,20 @@ class Server:
                 self._end(child)
             self._waiting.close()
 
+    def _wanted(self) -> bool:
+        if self._heartbeat is not None and time.monotonic() - self._heard > self._heartbeat:
+            return False
+        return self._parent is None or os.getppid() == self._parent
+
+    def _beat(self) -> None:
+        """Somebody is there: a request came, or an answer was taken."""
+        self._heard = time.monotonic()
+        if self._heartbeat is not None:  # the alarm ends the agent even while it waits for an answer to be taken
+            signal.alarm(int(2 * self._heartbeat) + 1)
+
     def _patience(self) -> float | None:
         # Not the kernel's parent-death signal: that comes when the *thread* that started the agent ends.
-        longest = None if self._parent is None else _LOOK_FOR_PARENT
+        longest = None if self._parent is None and self._heartbeat is None else _LOOK_FOR_PARENT
         if not self._children:
             return longest
         left = max(0.0, min(child.deadline for child in self._children.values()) - time.monotonic())
@@ -92,6 +110,7 @@ class Server:
             return False
         if frame is None:
             return False
+        self._beat()
         header = frame[0]
         op, key = header.get("op"), header.get("id")
         if op == "stop":
@@ -168,6 +187,7 @@ class Server:
         view = memoryview(data)
         while view:
             view = view[os.write(self._sink, view) :]
+            self._beat()
 
 
 def _seconds(header: dict[str, Any]) -> float:
