@@ -55,6 +55,16 @@ class Cluster(Shown):
         """The moment to which ages refer: when the API was read."""
         return self.source.time(FactRef("pods"))
 
+    def refresh(self) -> Cluster:
+        """Read a live cluster or node afresh at the next question; a recording stays what it is. Returns itself."""
+        forget = getattr(self.source, "refresh", None) or getattr(self.source, "forget", None)
+        if forget is not None:
+            forget()
+        self.api, self._rules = Api(self.source), {}
+        for name in ("version", "_directory"):
+            self.__dict__.pop(name, None)
+        return self
+
     @cached_property
     def version(self) -> str:
         """The API server's version, such as ``v1.36.2``."""
