@@ -252,7 +252,9 @@ class Handler(BaseHTTPRequestHandler):
         meta: dict[str, Any] = {"resourceVersion": "7"}
         if end < len(items):
             meta |= {"continue": str(end), "remainingItemCount": len(items) - end}
-        self._object(200, {**{k: v for k, v in whole.items() if k != "items"}, "metadata": meta, "items": items[start:end]})
+        self._object(
+            200, {**{k: v for k, v in whole.items() if k != "items"}, "metadata": meta, "items": items[start:end]}
+        )
 
     def do_POST(self) -> None:
         begun = self._begin()
@@ -368,7 +370,13 @@ class Conversation:
     def _send(self, data: bytes, opcode: int = 2) -> None:
         size = len(data)
         head = bytes([0x80 | opcode])
-        head += bytes([size]) if size < 126 else struct.pack("!BH", 126, size) if size < 65536 else struct.pack("!BQ", 127, size)
+        head += (
+            bytes([size])
+            if size < 126
+            else struct.pack("!BH", 126, size)
+            if size < 65536
+            else struct.pack("!BQ", 127, size)
+        )
         with self.sending:
             self.handler.connection.sendall(head + data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from api_server import FakeCluster, serving
 from kernel_nodes import Machine, ip
-from needs import need
+from needs import need, required
 
 import k8snet_nb as kn
 from k8snet_nb.agent.collect import NODE_FACTS
@@ -353,15 +354,37 @@ def test_modules_can_still_be_imported_from_the_image(node_files: int) -> None:
         "print(csv.__file__)"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, str(ROOT), str(node_files)], capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-S", "-c", code, str(ROOT), str(node_files)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("/proc/self/fd/")
 
 
-@need(commands=["python3.9"])
-def test_python_3_9_will_do(server: FakeCluster) -> None:
-    server.python = "python3.9"
+def python39() -> str | None:
+    """A Python 3.9 of this machine: on PATH, or one of pyenv's."""
+    places = [shutil.which("python3.9"), *map(str, Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))]
+    places += map(str, Path("/").glob("opt/pyenv/versions/3.9.*/bin/python3.9"))
+    for place in filter(None, places):
+        done = subprocess.run(
+            [place, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, check=False
+        )
+        if done.stdout.strip() == b"(3, 9)":
+            return place
+    return None
+
+
+@pytest.mark.skipif(python39() is None and not required(), reason="needs Python 3.9, on PATH or of pyenv")
+def test_python_3_9_will_do(server: FakeCluster, spaces: dict[str, str]) -> None:
+    place = python39()
+    assert place is not None
+    server.python = place
     cluster, source = opened()
     with source:
+        assert source.nodes() == ("node-one", "node-two")
         assert cluster.node("node-one").links()
+        found = source.read_many([FactRef(fact, "node-one") for fact in NODE_FACTS])
+        here = told([], spaces["node-one"])
+        assert {f"None {ref.fact}": one.code or str(one.note) for ref, one in found.items()}.items() <= here.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -19,6 +21,8 @@ from ..facts import FactRef
 from ..parse.api import parse_object
 from ..parse.conntrack import parse_conntrack
 from ..parse.links import Link, parse_links
+from ..record.recorder import Recorded, record
+from ..record.redact import Redactor
 from ..render import Report, Shown, printable
 from ..sources.base import Source
 from .api import Api, pick
@@ -170,6 +174,16 @@ class Cluster(Shown):
         """
         nodes = [self.node(node)] if node else [Node(self, value) for value in self.api.nodes.values()]
         return drift_frame(found for one in nodes for found in drift_of(self, one))
+
+    def record(
+        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False
+    ) -> Recorded:
+        """Write a recording of format 1 of everything this source can tell, into a folder.
+
+        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. Raises SourceError
+        for a folder that holds something else, NotFound for a node that cannot be read.
+        """
+        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None)
 
     def node_rules(self, name: str) -> NodeRules:
         """A node's rules, parsed once a cluster."""

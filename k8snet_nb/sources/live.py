@@ -188,6 +188,15 @@ class LiveSource:
         """Start one, to be cancelled or waited for."""
         return self.node_of(pod).start_run(pod, argv, seconds)
 
+    def on_node(self, node: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
+        """Run a command of a node in its own network namespace. Raises AgentError, FactMissing without an agent."""
+        return self._node(FactRef(argv[0], node)).on_node(node, argv, seconds)
+
+    def whose(self, ref: FactRef) -> str | None:
+        """Which tool, of which version, told a node's fact at the last reading."""
+        source = self._nodes.get(ref.node or "")
+        return source.whose(ref) if source else None
+
     def node_of(self, pod: str) -> LiveNode:
         """The source of the node that a pod runs on. Raises NotFound, or FactMissing when it has no agent."""
         for item in json.loads(self._resource("pods")).get("items") or ():

@@ -135,6 +135,11 @@ class NodeSource:
         """Start one, to be cancelled or waited for."""
         return self._agent.start_run(argv, {"pod": self._identity(pod)}, seconds)
 
+    def on_node(self, node: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
+        """Run a command of this node in its own network namespace. Raises AgentError, FactMissing for another node."""
+        self._check_node(FactRef(argv[0], node))
+        return self._agent.run(argv, {}, seconds)
+
     def _data(self, ref: FactRef, told: Told) -> bytes:
         if told.data is not None:
             return told.data
