@@ -230,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
             items = [p for p in self.server.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
             self._object(200, {"items": items})
         elif parts[-1] == "events":
-            said = 'pods "x" is forbidden: violates PodSecurity "baseline:latest": host namespaces, non-default capabilities'
+            said = 'pods "x" is forbidden: violates PodSecurity "baseline:latest": host namespaces, capabilities'
             events = [{"reason": "FailedCreate", "message": said}] if self.server.pod_security else []
             self._object(200, {"items": events})
         else:
@@ -334,7 +334,8 @@ class Conversation:
     def hold(self) -> None:
         if self.process is None:
             return
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         threads = [self._thread(1, self.process.stdout.fileno()), self._thread(2, self.process.stderr.fileno())]
         ended = threading.Thread(target=self._wait, args=(threads,), daemon=True)
         ended.start()
@@ -387,7 +388,8 @@ class Conversation:
         return data
 
     def _listen(self) -> None:
-        assert self.process is not None and self.process.stdin is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
         while True:
             first, second = self._exactly(2)
             size = second & 0x7F

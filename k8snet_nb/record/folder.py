@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class RecordingFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         part.write_bytes(content)
-        os.replace(part, target)
+        part.replace(target)
 
     def write_fact(self, ref: FactRef, content: bytes) -> None:
         """Write one fact to its place."""

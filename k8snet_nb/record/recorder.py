@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import FactError, K8snetError, NotFound, SourceError
-from ..facts import API_RESOURCES, FACTS, FactRef
+from ..facts import API_RESOURCES, FactRef
 from ..render import printable
 from ..sources.base import Source
 from .folder import RecordingFolder
@@ -21,8 +21,8 @@ from .wanted import node_refs, pod_refs
 __all__ = ["Recorded", "Redaction", "record"]
 
 WARNING = (
-    "It holds what the cluster said, unredacted: names and addresses of its nodes, pods and Services, command lines and "
-    "connections of its processes, images, annotations and ConfigMaps of kube-system. Redact it before it is shared"
+    "It holds what the cluster said, unredacted: names and addresses of its nodes, pods and Services, command lines "
+    "and connections of its processes, images, annotations and ConfigMaps of kube-system. Redact it before it is shared"
 )
 _AT_ONCE = 8
 _BATCH = 400
@@ -109,6 +109,20 @@ def _chosen(source: Source, nodes: Sequence[str] | None) -> list[str]:
     return list(nodes) if nodes is not None else list(there)
 
 
+@dataclass(slots=True)
+class _Notes:
+    """What node.json says of a node's facts."""
+
+    errors: dict[str, str]
+    commands: dict[str, str]
+    times: dict[str, str] = field(default_factory=dict)
+    told_by: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        extra = {name: said for name in ("times", "told_by") if (said := getattr(self, name))}
+        return {"errors": self.errors, "commands": self.commands, **extra}
+
+
 class _Work:
     """One recording under way. Several nodes are written at once, each by one thread."""
 
@@ -128,10 +142,13 @@ class _Work:
     def _text(self, text: str) -> str:
         return text if self.redaction is None else self.redaction.text(text)
 
-    def _write(self, ref: FactRef, content: bytes) -> None:
+    def _write(self, ref: FactRef, content: bytes) -> str | None:
+        """Write a fact; returns why it was left out, if it was."""
         told = content if self.redaction is None else self.redaction.fact(ref, content)
-        if told is not None:
-            self.folder.write_fact(self._ref(ref), told)
+        if told is None:
+            return "left out: it could not be redacted"
+        self.folder.write_fact(self._ref(ref), told)
+        return None
 
     def api(self) -> None:
         """The API's Lists; one that cannot be had is noted."""
@@ -146,7 +163,9 @@ class _Work:
             except FactError as error:
                 errors[resource] = self.missing[resource] = self._text(error.why)
                 continue
-            self._write(ref, content)
+            left_out = self._write(ref, content)
+            if left_out:
+                errors[resource] = self.missing[resource] = left_out
             if resource == "version":
                 self.folder.about["kubernetes"] = _version(content)
             when = self.source.time(ref)
@@ -162,38 +181,33 @@ class _Work:
             about = json.loads(self.source.read(FactRef("node.json", node)))
         except FactError as error:
             self.missing[f"{node}/node.json"] = error.why
-        errors, commands = self._said(node, about, "errors"), self._said(node, about, "commands")
-        times, whose = dict[str, str](), dict[str, str]()
-        of_node = node_refs(self.source, node)
-        for ref, content, why in self._contents([*of_node, *pod_refs(self.source, node)]):
-            key = _key(self._ref(ref))
-            if why:
-                errors[key] = self._text(why)
-            if content is None:
-                self.missing[f"{node}/{_key(ref)}"] = why or "not there"
-                continue
-            if ref.fact != "node.json":
-                self._write(ref, content)
-            when = self.source.time(ref)
-            if when is not None and self.source.kind != "recorded":
-                times[key] = _stamp(when)
-            if ref.pod is None:
-                commands[key] = self._text(self.source.command(ref))
-            told_by = getattr(self.source, "whose", lambda _ref: None)(ref)
-            if told_by:
-                whose[key] = told_by
+        notes = _Notes(self._said(node, about, "errors"), self._said(node, about, "commands"))
+        for ref, content, why in self._contents([*node_refs(self.source, node), *pod_refs(self.source, node)]):
+            self._take(ref, content, why, notes)
         if spans is not None:
             for fact, content, why in collect_over_time(self.source, node, spans):
-                if why:
-                    errors[fact] = self._text(why)
-                if content:
-                    self._write(FactRef(fact, node), content)
-                    commands[fact] = FACTS[fact].command
-        about = {**about, "errors": errors, "commands": commands, **({"times": times} if times else {}),
-                 **({"told_by": whose} if whose else {})}  # fmt: skip
-        self._node_json(node, about)
+                self._take(FactRef(fact, node), content, why, notes)
+        self._node_json(node, {**about, **notes.as_json()})
         self.done += 1
         self.progress(f"node {node}", self.done, self.total)
+
+    def _take(self, ref: FactRef, content: bytes | None, why: str | None, notes: _Notes) -> None:
+        """Write one fact of a node, and what is to be said of it."""
+        key = _key(self._ref(ref))
+        left_out = None if content is None or ref.fact == "node.json" else self._write(ref, content)
+        if why or left_out:
+            notes.errors[key] = left_out or self._text(why or "")
+        if content is None or left_out:
+            self.missing[f"{ref.node}/{_key(ref)}"] = left_out or why or "not there"
+            return
+        when = self.source.time(ref)
+        if when is not None and self.source.kind != "recorded":
+            notes.times[key] = _stamp(when)
+        if ref.pod is None:
+            notes.commands[key] = self._text(self.source.command(ref))
+        told_by = getattr(self.source, "whose", lambda _ref: None)(ref)
+        if told_by:
+            notes.told_by[key] = told_by
 
     def _said(self, node: str, about: dict[str, Any], what: str) -> dict[str, str]:
         """What a recording says already of errors or commands of its node, under the new names."""

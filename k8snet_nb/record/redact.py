@@ -45,7 +45,7 @@ class Redactor:
         lists = {}
         for resource in ("nodes", "namespaces", "pods", "services", "endpointslices", "networkpolicies"):
             try:
-                lists[resource] = [item for item in json.loads(source.read(FactRef(resource))).get("items") or ()]
+                lists[resource] = list(json.loads(source.read(FactRef(resource))).get("items") or ())
             except FactError as error:
                 if resource in ("nodes", "pods", "services"):
                     raise SourceError(f"a redacted recording needs {resource}, to know their names: {error}") from error

@@ -1,7 +1,4 @@
-"""What a redacted recording keeps of the API's objects: a list of fields, and how each is renamed. The rest is left out.
-
-A field that is not listed is not written: what a later Kubernetes adds does not leak until somebody has looked at it.
-"""
+"""The API's objects in a redacted recording: the fields of :mod:`.api_fields`, renamed; the rest is left out."""
 
 from __future__ import annotations
 
@@ -9,18 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .addresses import AddressMap
+from .api_fields import FIELDS
 from .pseudonyms import Pseudonyms
 
 __all__ = ["ApiRedaction"]
 
 Leaf = Callable[[Any], Any]
 _LABELS = {
-    "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch", "kubernetes.io/role",
+    "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
+    "kubernetes.io/role",
     "endpointslice.kubernetes.io/managed-by", "service.kubernetes.io/headless", "k8s-app", "type",
 }  # fmt: skip
 _NAMED_LABELS = {
-    "kubernetes.io/hostname", "kubernetes.io/metadata.name", "kubernetes.io/service-name", "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
+    "kubernetes.io/hostname", "kubernetes.io/metadata.name", "kubernetes.io/service-name",
+    "topology.kubernetes.io/zone", "topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
 }  # fmt: skip
 _KEPT_VALUES = {"kube-dns", "coredns", "kube-proxy", "node-local-dns", "virtual-kubelet"}
 _NOTES = {"kubernetes.io/config.hash", "kubernetes.io/config.mirror"}
@@ -36,14 +36,24 @@ class ApiRedaction:
         self._kept = keep_labels | _LABELS
         self.selected: set[str] = set()
         """Keys of labels that a selector of a Service or policy names: they are renamed, not left out."""
-        self._schemas = self._make()
+        self._ways: dict[str, Leaf] = {
+            "keep": lambda value: value if isinstance(value, (str, int, float, bool)) else None,
+            "name": self._name,
+            "mark": self._mark,
+            "domain": self._domain,
+            "address": lambda value: addresses.text(str(value)),
+            "labels": self._label_map,
+            "notes": self._notes,
+            "selector": self._label_selector,
+            "data": self._data,
+        }
 
     def item(self, resource: str, item: Mapping[str, Any]) -> dict[str, Any] | None:
         """One object under the new names; None for one that is left out as a whole."""
         name = (item.get("metadata") or {}).get("name")
         if resource == "configmaps" and name not in ("coredns", "kube-proxy"):
             return None
-        told = self._walk(self._schemas[resource], item)
+        told = self._walk(FIELDS[resource], item)
         return told if isinstance(told, dict) else None
 
     def _walk(self, schema: Any, value: Any) -> Any:
@@ -55,7 +65,7 @@ class ApiRedaction:
             return {key: self._walk(schema[key], value[key]) for key in value if key in schema}
         if isinstance(schema, list):
             return [self._walk(schema[0], one) for one in value] if isinstance(value, list) else None
-        return schema(value)
+        return self._ways[schema](value)
 
     def _name(self, value: Any) -> str:
         return self.names.name(str(value))
@@ -76,9 +86,6 @@ class ApiRedaction:
     def label_key(self, key: str) -> str:
         """The key of a label outside the list, under its new name."""
         return key if key in self._kept or key in _NAMED_LABELS else f"label-{self.names.digest(f'label {key}', 6)}"
-
-    def _selector(self, selector: Any) -> dict[str, str]:
-        return self._label_map(selector) if isinstance(selector, Mapping) else {}
 
     def _label_selector(self, selector: Any) -> dict[str, Any]:
         told: dict[str, Any] = {}
@@ -101,101 +108,6 @@ class ApiRedaction:
     def _mark(self, value: Any) -> str:
         head, separator, rest = str(value).rpartition("://")
         return head + separator + self.names.marks(rest)
-
-    def _make(self) -> dict[str, Any]:
-        keep: Leaf = lambda value: value if isinstance(value, (str, int, float, bool)) else None  # noqa: E731
-        name, mark, domain = self._name, self._mark, self._domain
-        address: Leaf = lambda value: self.addresses.text(str(value))  # noqa: E731
-        conditions = [{"type": keep, "status": keep, "reason": keep, "lastTransitionTime": keep}]
-        owner = [{"apiVersion": keep, "kind": keep, "name": name, "uid": mark, "controller": keep}]
-        meta = {
-            "name": name, "generateName": lambda _value: None, "namespace": name, "uid": mark, "creationTimestamp": keep,
-            "deletionTimestamp": keep, "deletionGracePeriodSeconds": keep, "labels": self._label_map,
-            "annotations": self._notes, "ownerReferences": owner,
-        }  # fmt: skip
-        meta.pop("generateName")
-        state = {
-            "running": {"startedAt": keep},
-            "waiting": {"reason": keep},
-            "terminated": {"reason": keep, "exitCode": keep, "signal": keep, "startedAt": keep, "finishedAt": keep},
-        }
-        status = [{
-            "name": name, "ready": keep, "restartCount": keep, "started": keep, "containerID": mark, "state": state,
-            "lastState": state,
-        }]  # fmt: skip
-        ports = [{"name": keep, "containerPort": keep, "hostPort": keep, "protocol": keep}]
-        container = [{"name": name, "ports": ports, "restartPolicy": keep}]
-        dns = {"nameservers": [address], "searches": [domain], "options": [{"name": keep, "value": keep}]}
-        pod = {
-            "metadata": meta,
-            "spec": {
-                "nodeName": name, "hostNetwork": keep, "hostPID": keep, "hostname": name, "subdomain": name,
-                "dnsPolicy": keep, "dnsConfig": dns, "restartPolicy": keep, "containers": container,
-                "initContainers": container, "readinessGates": [{"conditionType": keep}], "schedulingGates": [{}],
-                "setHostnameAsFQDN": keep,
-            },
-            "status": {
-                "phase": keep, "reason": keep, "conditions": conditions, "podIP": address, "podIPs": [{"ip": address}],
-                "hostIP": address, "hostIPs": [{"ip": address}], "startTime": keep, "containerStatuses": status,
-                "initContainerStatuses": status, "qosClass": keep,
-            },
-        }  # fmt: skip
-        info = ("kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion",
-                "architecture", "operatingSystem")  # fmt: skip
-        node = {
-            "metadata": meta,
-            "spec": {"podCIDR": address, "podCIDRs": [address], "unschedulable": keep},
-            "status": {
-                "addresses": [{"type": keep, "address": domain}], "conditions": conditions,
-                "nodeInfo": dict.fromkeys(info, keep),
-            },
-        }  # fmt: skip
-        service = {
-            "metadata": meta,
-            "spec": {
-                "type": keep, "clusterIP": address, "clusterIPs": [address], "externalIPs": [address],
-                "ports": [{"name": keep, "port": keep, "protocol": keep, "targetPort": keep, "nodePort": keep,
-                           "appProtocol": keep}],
-                "selector": self._selector, "externalTrafficPolicy": keep, "internalTrafficPolicy": keep,
-                "sessionAffinity": keep, "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": keep}},
-                "ipFamilies": [keep], "ipFamilyPolicy": keep, "healthCheckNodePort": keep, "loadBalancerIP": address,
-                "loadBalancerSourceRanges": [address], "publishNotReadyAddresses": keep, "trafficDistribution": keep,
-                "allocateLoadBalancerNodePorts": keep, "externalName": domain,
-            },
-            "status": {"loadBalancer": {"ingress": [{"ip": address, "hostname": domain, "ipMode": keep}]}},
-        }  # fmt: skip
-        endpoint = {
-            "addresses": [domain], "conditions": {"ready": keep, "serving": keep, "terminating": keep},
-            "nodeName": name, "zone": name, "hostname": name,
-            "hints": {"forZones": [{"name": name}], "forNodes": [{"name": name}]},
-            "targetRef": {"kind": keep, "name": name, "namespace": name, "uid": mark},
-        }  # fmt: skip
-        slices = {
-            "metadata": meta, "addressType": keep, "endpoints": [endpoint],
-            "ports": [{"name": keep, "port": keep, "protocol": keep, "appProtocol": keep}],
-        }  # fmt: skip
-        peer = [{
-            "ipBlock": {"cidr": address, "except": [address]}, "podSelector": self._label_selector,
-            "namespaceSelector": self._label_selector,
-        }]  # fmt: skip
-        rule_ports = [{"port": keep, "endPort": keep, "protocol": keep}]
-        policy = {
-            "metadata": meta,
-            "spec": {
-                "podSelector": self._label_selector, "policyTypes": [keep], "ingress": [{"from": peer, "ports": rule_ports}],
-                "egress": [{"to": peer, "ports": rule_ports}],
-            },
-        }  # fmt: skip
-        return {
-            "pods": pod,
-            "nodes": node,
-            "services": service,
-            "endpointslices": slices,
-            "networkpolicies": policy,
-            "namespaces": {"metadata": meta, "status": {"phase": keep}},
-            "servicecidrs": {"metadata": meta, "spec": {"cidrs": [address]}},
-            "configmaps": {"metadata": meta, "data": self._data},
-        }
 
     def _data(self, data: Any) -> dict[str, str]:
         return {

@@ -16,16 +16,16 @@ from .pseudonyms import Pseudonyms
 __all__ = ["NodeRedaction"]
 
 _PROGRAMS = frozenset(
-    "init systemd pause containerd containerd-shim containerd-shim-runc-v2 dockerd docker-proxy crio conmon cri-dockerd "
-    "kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd coredns node-cache flanneld "
+    "init systemd pause containerd containerd-shim containerd-shim-runc-v2 dockerd docker-proxy crio conmon "
+    "cri-dockerd kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd coredns node-cache flanneld "
     "calico-node cilium-agent sh bash sleep sshd systemd-resolved systemd-networkd systemd-journald systemd-udevd "
     "nginx httpd haproxy envoy".split()
 )
 _FLAGS = re.compile(r"--(?:hostname-override|node-ip|proxy-mode|cluster-cidr|cluster-dns|cluster-domain)(?:=|$)")
 _SHIM_ID = re.compile(r" -id [0-9a-f]{64}")
 _GROUP = re.compile(
-    r"(?:.+-)?kubepods.*|pod[0-9a-f].*|[0-9a-f]{64}|(?:cri-containerd|crio|docker|libpod|crio-conmon)-.*|besteffort|burstable|"
-    r"guaranteed|[a-z]+\.slice|init\.scope|\.\.|kubelet\.service|containerd\.service|kube-proxy\.service|"
+    r"(?:.+-)?kubepods.*|pod[0-9a-f].*|[0-9a-f]{64}|(?:cri-containerd|crio|docker|libpod|crio-conmon)-.*|besteffort|"
+    r"burstable|guaranteed|[a-z]+\.slice|init\.scope|\.\.|kubelet\.service|containerd\.service|kube-proxy\.service|"
 )
 _NETNS_FOLDER = re.compile(r"(/(?:var/)?run/(?:docker/)?netns/)(.+)")
 _USER = re.compile(r'\("([^"]*)"')
@@ -81,7 +81,7 @@ class NodeRedaction:
         return ipaddress.IPv6Address(new).reverse_pointer + ("." if name.endswith(".") else "")
 
     def json_text(self, content: bytes) -> bytes:
-        """A JSON fact of ip, bridge or lsns: strings are plain text, an address beside its length is of that network."""
+        """A JSON fact of ip, bridge or lsns: strings are plain text, an address beside its length is of its network."""
         return (json.dumps(self._value(json.loads(content)), indent=1) + "\n").encode()
 
     def _value(self, value: Any) -> Any:
@@ -117,7 +117,7 @@ class NodeRedaction:
         if program.startswith("containerd-shim"):
             found = _SHIM_ID.search(line)
             return told[0] + (f" -namespace k8s.io{self.names.marks(found.group())}" if found else "")
-        for word, following in zip(words[1:], [*words[2:], ""], strict=True):
+        for word, following in zip(words[1:], [*words[2:], ""], strict=False):
             if _FLAGS.match(word):
                 told.append(self.prose(word) if "=" in word else f"{word} {self.prose(following)}")
         return " ".join(told)
@@ -127,8 +127,9 @@ class NodeRedaction:
         told = []
         for process in json.loads(content):
             groups = ["/".join(map(self._group, str(path).split("/"))) for path in process.get("cgroups") or ()]
-            told.append({"pid": process.get("pid"), "netns": process.get("netns"), "cgroups": groups,
-                         "cmdline": self.command(str(process.get("cmdline") or "")) if process.get("cmdline") else ""})  # fmt: skip
+            line = self.command(str(process["cmdline"])) if process.get("cmdline") else ""
+            about = {"pid": process.get("pid"), "netns": process.get("netns"), "cgroups": groups, "cmdline": line}
+            told.append(about)
         return (json.dumps(told, indent=1) + "\n").encode()
 
     def _group(self, part: str) -> str:

@@ -41,8 +41,8 @@ _TABLES = {"filter", "nat", "mangle", "raw", "security", "kube-proxy", "calico",
 
 _STANDARD = frozenset(
     "cluster-ips cluster-ips-check filter-forward filter-input filter-output filter-output-post-dnat "
-    "filter-output-pre-dnat filter-prerouting filter-prerouting-pre-dnat firewall-check firewall-ips hairpin-connections "
-    "mark-for-masquerade masquerading nat-output nat-postrouting nat-prerouting no-endpoint-nodeports "
+    "filter-output-pre-dnat filter-prerouting filter-prerouting-pre-dnat firewall-check firewall-ips "
+    "hairpin-connections mark-for-masquerade masquerading nat-output nat-postrouting nat-prerouting no-endpoint-nodeports "
     "no-endpoint-services nodeport-endpoints-check nodeport-ips reject-chain service-endpoints-check service-ips "
     "service-nodeports services".split()
 )
@@ -149,7 +149,7 @@ class RuleRedaction:
         def a_set(found: re.Match[str]) -> str:
             return found[1] + self.set_name(found[2])
 
-        piece = re.sub(r"((?:^|[\s\]])-[Ajg] |--(?:jump|goto) )(\S+)", chain, piece)
+        piece = re.sub(r"((?:^|[\s\]])-[Ajg] |--(?:jump|goto|name) )(\S+)", chain, piece)
         piece = re.sub(r"(--(?:match-set|add-set|del-set) )(\S+)", a_set, piece)
         piece = re.sub(r"(--(?:nflog-prefix|log-prefix) )(\"[^\"]*\"|\S+)", r'\1"prefix"', piece)
         return self.addresses.text(self.names.marks(piece))
