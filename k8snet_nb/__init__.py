@@ -21,7 +21,17 @@ from .render import as_kubectl
 from .sources.opening import open_live, open_source
 
 if TYPE_CHECKING:
-    from .show import NodeSelector, PodSelector, ServiceSelector, exercise, panel
+    from .show import (
+        NodeSelector,
+        PodSelector,
+        ServiceSelector,
+        dns_panel,
+        draw_dns,
+        draw_wiring,
+        enter,
+        exercise,
+        panel,
+    )
 
 __version__ = "0.1.0"
 
@@ -35,6 +45,10 @@ __all__ = [
     "Service",
     "ServiceSelector",
     "as_kubectl",
+    "dns_panel",
+    "draw_dns",
+    "draw_wiring",
+    "enter",
     "errors",
     "exercise",
     "open",
@@ -42,7 +56,17 @@ __all__ = [
 ]
 
 # Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
-_SHOWN = ("NodeSelector", "PodSelector", "ServiceSelector", "exercise", "panel")
+_SHOWN = (
+    "NodeSelector",
+    "PodSelector",
+    "ServiceSelector",
+    "dns_panel",
+    "draw_dns",
+    "draw_wiring",
+    "enter",
+    "exercise",
+    "panel",
+)
 
 
 def open(source: str | os.PathLike[str] | None = None, **live: Any) -> Cluster:  # noqa: A001 - reads as it should

@@ -20,6 +20,8 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
 
 from __future__ import annotations
 
+from .text import printable
+
 __all__ = [
     "AgentError",
     "FactBroken",
@@ -37,7 +39,10 @@ __all__ = [
 
 
 class K8snetError(Exception):
-    """Base of all errors that k8snet_nb raises on purpose."""
+    """Base of all errors that k8snet_nb raises on purpose. Its text is printable, whatever a cluster put into it."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class SourceError(K8snetError):

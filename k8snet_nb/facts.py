@@ -101,7 +101,8 @@ class FactRef:
 class Evidence:
     """Why an answer is what it is: a fact, the command that shows it, and the lines of it that decided.
 
-    ``lines`` are quoted from the fact, never reworded; ``says`` is what they say about the question at hand.
+    ``lines`` hold what the fact says; where that is JSON, in the short form that people read (as ``ip -brief`` and
+    ``kubectl get`` have it). ``says`` is what they say about the question at hand.
     """
 
     ref: FactRef
@@ -109,6 +110,7 @@ class Evidence:
     lines: tuple[str, ...] = ()
     says: str = ""
 
-    def __str__(self) -> str:
+    def text_lines(self) -> list[str]:
+        """The prompt with the place, the lines, and what they say; each is to be shown as one line."""
         head = f"[{self.ref.place}]$ {self.command}"
-        return "\n".join([head, *(f"    {line}" for line in self.lines), *([f"  -> {self.says}"] if self.says else [])])
+        return [head, *(f"    {line}" for line in self.lines), *([f"  -> {self.says}"] if self.says else [])]

@@ -7,16 +7,17 @@ Everything that comes from a cluster is hostile text. Html goes through :func:`e
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .facts import Evidence
+from .text import printable
 
 __all__ = [
     "Report",
     "Shown",
+    "ShownTuple",
     "as_kubectl",
     "bundle",
     "escape",
@@ -28,19 +29,6 @@ __all__ = [
 ]
 
 
-def printable(value: object, *, keep: str = "") -> str:
-    r"""The text of a value with control and bidirectional-override characters shown as ``\xNN`` or ``\uNNNN``."""
-    text = str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char
-        if char in keep or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else (f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}")
-        for char in text
-    )
-
-
 def escape(value: object) -> str:
     """The text of a value, made safe for html content and quoted attributes; line breaks and tabs stay."""
     return html.escape(printable(value, keep="\n\t"), quote=True)
@@ -50,8 +38,15 @@ def escape(value: object) -> str:
 _LEFT = 'align="left" style="text-align: left"'
 
 
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)  # NaN and NaT differ from themselves
+    except (TypeError, ValueError):  # pandas' NA gives no answer; an array gives several
+        return not hasattr(value, "__len__")
+
+
 def _cell(value: Any, missing: str) -> str:
-    if value is None or value is NotImplemented or value != value:  # NaN is the one value that differs from itself
+    if _is_missing(value):
         return missing
     if isinstance(value, (list, tuple)):
         return ",".join(printable(part) for part in value) or missing
@@ -79,7 +74,7 @@ def html_table(
 
 def evidence_text(items: Iterable[Evidence]) -> str:
     """Evidence as text: where, the command, the deciding lines, what they say."""
-    return "\n".join(printable(item, keep="\n") for item in items)
+    return "\n".join("\n".join(printable(line) for line in item.text_lines()) for item in items)
 
 
 def evidence_html(items: Iterable[Evidence], summary: str = "How do we know?") -> str:
@@ -124,7 +119,7 @@ class Report:
             parts.append(text_table(self.rows, self.headings))
         if self.block:
             parts.append(printable(self.block, keep="\n\t"))
-        parts += [printable(note, keep="\n") for note in self.notes]
+        parts += [printable(note) for note in self.notes]
         if self.evidence:
             parts += ["", "How do we know?", evidence_text(self.evidence)]
         return "\n".join(parts)
@@ -159,3 +154,16 @@ class Shown:
 
     def __str__(self) -> str:
         return self.report().text()
+
+
+class ShownTuple(tuple[Any, ...]):
+    """Several values that show themselves, one below the other; else an ordinary tuple."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundles = [value._repr_mimebundle_() for value in self]
+        return bundle("\n\n".join(b["text/plain"] for b in bundles), "".join(b["text/html"] for b in bundles))
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(value) for value in self)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["chromium", "lacking", "need", "required"]
+__all__ = ["chromium", "lacking", "need", "required", "stop"]
 
 Names = str | Sequence[str]
 
@@ -58,6 +58,12 @@ def need(
 def required() -> bool:
     """Whether what is lacking is a failure here."""
     return os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0")
+
+
+def stop(reasons: Sequence[str]) -> None:
+    """Skip the running test for these reasons, or fail it where nothing may be lacking. No reasons: go on."""
+    if reasons:
+        (pytest.fail if required() else pytest.skip)(f"needs {', '.join(reasons)}")
 
 
 def lacking(

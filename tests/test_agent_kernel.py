@@ -26,9 +26,11 @@ from kernel_nodes import (
 )
 from needs import need
 
+import k8snet_nb as kn
 from k8snet_nb.errors import AgentError, FactMissing, NotFound
+from k8snet_nb.explain.pod_commands import rendered_command
 from k8snet_nb.explain.pod_network import NoVethPair, VethPair, host_interfaces, veth_of
-from k8snet_nb.explain.sandbox import NodeFacts, PodFacts, find_sandbox, pod_identity
+from k8snet_nb.explain.sandbox import NodeView, PodView, find_sandbox, pod_identity
 from k8snet_nb.facts import FACTS, FactRef
 from k8snet_nb.parse.links import parse_links, parse_routes
 from k8snet_nb.parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
@@ -149,12 +151,12 @@ def test_the_agent_says_what_ip_says(nodes: Nodes, sources: dict[str, NodeSource
     assert [list(entry) for entry in mine] == [list(entry) for entry in its]
 
 
-def node_facts(source: NodeSource) -> NodeFacts:
+def node_facts(source: NodeSource) -> NodeView:
     def read(fact: str) -> tuple[bytes, FactRef]:
         ref = FactRef(fact, source.name)
         return source.read(ref), ref
 
-    return NodeFacts(
+    return NodeView(
         source.name, json.loads(source.read(FactRef("node.json", source.name)))["netns"],
         parse_links(*read("addr.json")), parse_routes(*read("route.json")), parse_neigh(*read("neigh.json")),
         parse_fdb(*read("fdb.json")), parse_nsid(*read("nsid.json")), parse_lsns(*read("lsns.json")),
@@ -162,7 +164,7 @@ def node_facts(source: NodeSource) -> NodeFacts:
     )  # fmt: skip
 
 
-def pod_facts(source: NodeSource) -> dict[str, PodFacts]:
+def pod_facts(source: NodeSource) -> dict[str, PodView]:
     """The pods of these tests, by the last digit of their uid."""
     found = {}
     for item in json.loads(source.read(FactRef("pods")))["items"]:
@@ -171,7 +173,7 @@ def pod_facts(source: NodeSource) -> dict[str, PodFacts]:
             continue
         refs = [FactRef(fact, source.name, identity.name) for fact in ("addr.json", "route.json", "pod.json")]
         values = [source.read(ref) for ref in refs]
-        found[identity.uid[-1]] = PodFacts(
+        found[identity.uid[-1]] = PodView(
             identity, parse_links(values[0], refs[0]), parse_routes(values[1], refs[1]),
             parse_pod_processes(values[2], refs[2]),
         )  # fmt: skip
@@ -186,7 +188,7 @@ def test_each_pod_finds_its_own_peer(nodes: Nodes, sources: dict[str, NodeSource
     node, pod = node_facts(source), pod_facts(source)[digit]
     box = find_sandbox(pod, node)
     assert box.pid == nodes.pids[digit]
-    assert box.netns == os.stat(f"/proc/{nodes.pids[digit]}/ns/net").st_ino
+    assert box.netns == Path(f"/proc/{nodes.pids[digit]}/ns/net").stat().st_ino
     pair = veth_of(pod, node)
     assert isinstance(pair, VethPair), pair
     assert (pair.pod_interface.name, pair.pod_interface.ifindex) == ("eth0", 2)
@@ -263,10 +265,10 @@ def _text(path: Path) -> str:
 
 
 def test_this_process_stays_where_it_is(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    before = os.readlink("/proc/thread-self/ns/net")
+    before = str(Path("/proc/thread-self/ns/net").readlink())
     pod_facts(sources["one"])
-    assert os.readlink("/proc/thread-self/ns/net") == before
-    tasks = {os.readlink(path) for path in Path("/proc/self/task").glob("*/ns/net")}
+    assert str(Path("/proc/thread-self/ns/net").readlink()) == before
+    tasks = {str(path.readlink()) for path in Path("/proc/self/task").glob("*/ns/net")}
     assert tasks == {before}
 
 
@@ -292,7 +294,7 @@ def test_a_pod_that_ended_is_said_to_be_gone(nodes: Nodes, sources: dict[str, No
 
 
 def test_a_dying_agent_is_one_clear_error_and_leaves_nothing(nodes: Nodes) -> None:
-    descriptors = set(os.listdir("/proc/self/fd"))
+    descriptors = {path.name for path in Path("/proc/self/fd").iterdir()}
     agent = agent_in(nodes.names["one"])
     agent.hello()
     running = agent.start_run(["sleep", "66"], {"pid": nodes.pids["1"]}, 60)
@@ -300,13 +302,13 @@ def test_a_dying_agent_is_one_clear_error_and_leaves_nothing(nodes: Nodes) -> No
     # The youngest child is the agent that was just started.
     pid = max(int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
     os.kill(pid, 9)
-    with pytest.raises(AgentError, match="cannot be asked: it ended .*-9"):
+    with pytest.raises(AgentError, match=r"cannot be asked: it ended .*-9"):
         running.result()
     with pytest.raises(AgentError, match="Open the source again"):
         agent.fact("addr.json")
     assert not agent.alive
     agent.close()
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == descriptors
     assert not Path(f"/proc/{pid}").exists()
     time.sleep(0.2)
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if _text(p) == "sleep\x0066\x00"]
@@ -362,7 +364,9 @@ print("ready", flush=True); sys.stdin.read()
 """
     namespace = nodes.machine.namespace("sockets")
     enter = ["ip", "netns", "exec", namespace]
-    with subprocess.Popen([*enter, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        [*enter, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
         assert server.stdout is not None
         server.stdout.readline()
         with agent_in(namespace) as agent:
@@ -387,6 +391,10 @@ def test_rules_and_connections_by_the_nodes_own_tools(nodes: Nodes) -> None:
         assert "nf_tables" in rules.whose
         assert b'"kube-proxy"' in (ruleset.data or b"")
         assert agent.fact("ipvs.txt").data is not None or "not loaded" in agent.fact("ipvs.txt").why
+        assert agent.fact("conntrack.txt").data == b""
+        entry = "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 5 --dport 53 -t 60".split()
+        subprocess.run([*enter, "conntrack", "-I", *entry], check=True, capture_output=True)
+        assert b"dst=10.0.0.2" in (agent.fact("conntrack.txt").data or b"")
         sysctls = agent.fact("sysctl.txt").data or b""
         assert b"net.netfilter.nf_conntrack_max = " in sysctls
         assert b"net.ipv4.ip_forward = " in sysctls
@@ -403,3 +411,23 @@ def test_looking_changes_nothing(nodes: Nodes, sources: dict[str, NodeSource]) -
     tables = subprocess.run(["ip", "netns", "exec", namespace, "cat", "/proc/net/ip_tables_names"],
                             check=False, capture_output=True).stdout  # fmt: skip
     assert tables == b""
+
+
+def test_the_facade_over_this_machine(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
+    """The same questions as on a recording, with the same answers' types."""
+    cluster = kn.Cluster(sources["two"])
+    key = f"unknown/pod-{UID.format('3')}"
+    pod = cluster.pod(key)
+    assert (pod.ip, pod.sandbox_pid) == ("10.92.0.2", nodes.pids["3"])
+    pair = pod.veth()
+    assert isinstance(pair, VethPair)
+    assert pair.node_interface.name == "vetha"
+    live = pod.run(["ip", "addr"])
+    assert (live.rendered, live.status, "10.92.0.2/32" in live.stdout) == (False, 0, True)
+    facts = {fact: sources["two"].read(FactRef(fact, "two", key)) for fact in ("addr.json", "nsid.json")}
+    rendered = rendered_command(["ip", "addr"], facts.__getitem__, FactRef("addr.json", "two", key))
+    assert rendered.stdout.replace(" proto kernel_lo", "").replace(" proto kernel_ll", "") == live.stdout
+    frame = cluster.node("two").interfaces().set_index("name")
+    assert frame.loc["vetha", "pod"] == key
+    with pytest.raises(FactMissing, match="kubeconfig"):
+        cluster.services()

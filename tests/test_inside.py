@@ -59,6 +59,12 @@ def test_the_host_network_has_no_pair_and_says_so(hello: kn.Cluster) -> None:
     assert set(pod.interfaces().name) == {"lo", "eth0", "cni0"} | {p[2] for p in PAIRS.values() if p[4]}
 
 
+def test_a_command_on_the_host_network_is_rendered_from_the_nodes_facts(hello: kn.Cluster) -> None:
+    pod = hello.pod("kube-system/node-watch-74fwx")
+    assert "cni0" in pod.run(["ip", "link"]).stdout
+    assert pod.run(["cat", "/etc/resolv.conf"]).stdout
+
+
 def test_a_pod_on_no_node(hello: kn.Cluster) -> None:
     pod = hello.pod("kube-system/node-watch-8zf8j")
     assert (pod.sandbox_pid, pod.netns) == (None, None)

@@ -16,7 +16,7 @@ from k8snet_nb.errors import FactMissing, SourceError
 from k8snet_nb.sources import kube_api
 from k8snet_nb.sources.kube_api import KubeApi
 
-TOKEN = "a-secret-token"  # noqa: S105
+TOKEN = "a-secret-token"
 
 
 class Server(ThreadingHTTPServer):
@@ -119,7 +119,9 @@ def test_a_list_that_expired_is_begun_again(api: KubeApi, server: Server) -> Non
         api("pods")
 
 
-@pytest.mark.parametrize(("status", "words"), [(403, "verb list on services"), (401, "not logged in"), (404, "not have")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "verb list on services"), (401, "not logged in"), (404, "not have")]
+)
 def test_a_refusal_says_what_would_be_needed(api: KubeApi, server: Server, status: int, words: str) -> None:
     server.script = [status]
     with pytest.raises(FactMissing, match=words) as caught:

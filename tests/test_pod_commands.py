@@ -140,7 +140,8 @@ def test_the_lessons_commands_on_the_recording() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["ping 10.0.0.1", "ip -d addr", "ip addr add 10.0.0.1/8 dev eth0", "ip link set eth0 down", "ss -tap", "ss -xn", "sh",
+    ["ping 10.0.0.1", "ip -d addr", "ip addr add 10.0.0.1/8 dev eth0", "ip link set eth0 down", "ss -tap", "ss -xn",
+     "sh",
      "cat /etc/passwd", "ip", "ip route get 10.0.0.1", "ip -br route", "ip netns", "ip addr show table 5", "ip x", ""],
 )  # fmt: skip
 def test_the_rest_is_refused_with_the_list(line: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import k8snet_nb
 from k8snet_nb.cgroups import ProcessRecord
 from k8snet_nb.explain.pod_network import NoVethPair, VethPair, host_interfaces, pair_of, veth_of
-from k8snet_nb.explain.sandbox import NodeFacts, PodFacts, PodIdentity, find_sandbox, host_of, pod_identity
+from k8snet_nb.explain.sandbox import NodeView, PodIdentity, PodView, find_sandbox, host_of, pod_identity
 from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.links import Address, Link, Route, parse_links, parse_routes
 from k8snet_nb.parse.namespaces import (
@@ -27,13 +27,13 @@ from k8snet_nb.parse.routing import FdbEntry, Neighbour, parse_fdb, parse_neigh
 HELLO = Path(next(iter(k8snet_nb.__path__))) / "data" / "hello-cluster"
 
 
-def load_node(name: str) -> NodeFacts:
+def load_node(name: str) -> NodeView:
     folder = HELLO / "nodes" / name
 
     def read(fact: str) -> tuple[bytes, FactRef]:
         return (folder / fact).read_bytes(), FactRef(fact, name)
 
-    return NodeFacts(
+    return NodeView(
         name,
         json.loads((folder / "node.json").read_text())["netns"],
         parse_links(*read("addr.json")),
@@ -46,18 +46,18 @@ def load_node(name: str) -> NodeFacts:
     )
 
 
-def load_pods() -> list[PodFacts]:
+def load_pods() -> list[PodView]:
     pods = []
     for item in json.loads((HELLO / "api/pods.json").read_text())["items"]:
         identity = pod_identity(parse_pod(item))
         folder = HELLO / "nodes" / str(identity.node) / "pods" / identity.name
         if not folder.is_dir():
-            pods.append(PodFacts(identity))
+            pods.append(PodView(identity))
             continue
         refs = {fact: FactRef(fact, identity.node, identity.name) for fact in ("addr.json", "route.json", "pod.json")}
         data = {fact: (folder / fact).read_bytes() for fact in refs if (folder / fact).exists()}
         pods.append(
-            PodFacts(
+            PodView(
                 identity,
                 parse_links(data["addr.json"], refs["addr.json"]) if "addr.json" in data else None,
                 parse_routes(data["route.json"], refs["route.json"]) if "route.json" in data else None,
@@ -167,16 +167,16 @@ def host(**change: object) -> Link:
     return replace(make_link(7, "lxc1", "veth"), **{"peer_ifindex": 2, "peer_nsid": 4, **change})  # type: ignore[arg-type]
 
 
-def make(pod_link: Link | None = None, **change: object) -> tuple[PodFacts, NodeFacts]:
+def make(pod_link: Link | None = None, **change: object) -> tuple[PodView, NodeView]:
     member = ProcessRecord(50, 900, (f"/kubepods/pod{UID}/{'ab' * 32}",), "/pause")
-    node = NodeFacts(
+    node = NodeView(
         "n", 1, (make_link(1, "lo", None), host()), namespaces=(Namespace(900, 4, bound=("/run/netns/x",)),),
         processes=(ProcessRecord(1, 1, ("/",), "init"), member),
     )  # fmt: skip
-    return PodFacts(IDENTITY, (make_link(1, "lo", None), pod_link or eth0())), replace(node, **change)  # type: ignore[arg-type]
+    return PodView(IDENTITY, (make_link(1, "lo", None), pod_link or eth0())), replace(node, **change)  # type: ignore[arg-type]
 
 
-def reason(pod: PodFacts, node: NodeFacts | None) -> str:
+def reason(pod: PodView, node: NodeView | None) -> str:
     answer = veth_of(pod, node)
     assert isinstance(answer, NoVethPair), answer
     assert answer.text

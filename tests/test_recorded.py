@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -243,3 +244,62 @@ def test_unknown_files_are_ignored(copy: Path) -> None:
     (copy / "nodes/node-one/new-fact.bin").write_bytes(b"\x00")
     (copy / "notes.txt").write_text("hello")
     assert len(kn.open(copy).pods()) == 14
+
+
+def test_a_long_name_in_a_tar_is_bounded_too(tmp_path: Path) -> None:
+    path = tmp_path / "names.tar.gz"
+    name = b"a" * 40_000_000
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        head = _member("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=len(name))
+        out.write(head.tobuf(tarfile.GNU_FORMAT))
+        out.write(name + bytes(-len(name) % 512))
+        out.write(_member("r/recording.json").tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(UnsafeRecording, match="1,000,000 bytes"):
+        open_recording(path, max_bytes=1_000_000)
+
+
+def test_a_damaged_tar_is_refused_and_never_read_in_part(tmp_path: Path) -> None:
+    packed = pack(BUNDLED, tmp_path / "r.tar.gz").read_bytes()
+    whole = gzip.decompress(packed)
+    head = [n for n in range(0, len(whole), 512) if whole[n + 257 : n + 262] == b"ustar"][40]
+
+    def flipped(at: int) -> bytes:
+        return packed[:at] + bytes([packed[at] ^ 4]) + packed[at + 1 :]
+
+    cases = {
+        "cut between members": gzip.compress(whole[:head]),
+        "a header overwritten": gzip.compress(whole[:head] + b"x" * 512 + whole[head + 512 :]),
+        "a bit of gzip's check value": flipped(len(packed) - 6),
+        "a bit in the middle": flipped(len(packed) // 2),
+    }
+    for what, content in cases.items():
+        path = tmp_path / "damaged.tar.gz"
+        path.write_bytes(content)
+        with pytest.raises((NotARecording, UnsafeRecording)):
+            pytest.fail(f"{what}: opened as {kn.open(path)!r}")
+
+
+def test_a_zip_with_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("r/ä", "x")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with pytest.raises(NotARecording):
+        kn.open(path)
+
+
+def test_links_in_a_circle_and_names_beyond_a_file_systems_bound(copy: Path) -> None:
+    fact = copy / "nodes/node-one/addr.json"
+    fact.unlink()
+    fact.symlink_to(fact)
+    with pytest.raises((UnsafeRecording, FactMissing)):
+        kn.open(copy).node("node-one").links()
+
+    def rename(pods: dict) -> None:
+        pods["items"][0]["metadata"]["name"] = "x" * 300
+        pods["items"][1]["metadata"]["name"] = ".."
+
+    edit(copy / "api/pods.json", rename)
+    fact.unlink()
+    rules = kn.open(copy).network_model()
+    assert rules[1].verdict == "holds"

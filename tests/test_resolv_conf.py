@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8snet_nb.parse.resolv_conf import MAX_NDOTS, MAX_SERVERS, parse_resolv_conf, server_address
+from k8snet_nb.parse.resolv_conf import MAX_NDOTS, MAX_SERVERS, ipv4_address, parse_resolv_conf, server_address
 
 KUBELET = "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.32.0.10\noptions ndots:5\n"
 
@@ -115,3 +117,14 @@ def test_a_clean_file_says_what_was_written(servers: list[str], search: list[str
     text = f"search {' '.join(search)}\n" + "".join(f"nameserver {s}\n" for s in servers) + f"options ndots:{ndots}\n"
     conf = parse_resolv_conf(text)
     assert (conf.nameservers, conf.search, conf.ndots, conf.problems) == (tuple(servers), tuple(search), ndots, ())
+
+
+@given(
+    st.text("0123456789abfxX.", max_size=14) | st.from_regex(r"(0x|0)?[0-9a-f]{1,4}(\.[0-9]{1,3}){0,4}", fullmatch=True)
+)
+def test_ipv4_addresses_are_read_as_inet_aton_reads_them(text: str) -> None:
+    try:
+        wanted: str | None = socket.inet_ntoa(socket.inet_aton(text))
+    except OSError:
+        wanted = None
+    assert ipv4_address(text) == wanted

@@ -40,7 +40,8 @@ def _timer(data: bytes) -> float:
 
 
 def _bridge_id(data: bytes) -> str:
-    return "%02x%02x.%s" % (data[0], data[1], data[2:8].hex(":"))
+    # iproute2 prints this one address without leading zeros (ether_ntoa).
+    return "%02x%02x.%s" % (data[0], data[1], ":".join("%x" % byte for byte in data[2:8]))
 
 
 def _hex16(data: bytes) -> str:

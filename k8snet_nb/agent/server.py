@@ -11,6 +11,8 @@ Requests are headers with an ``id`` (any JSON value, given back) and an ``op``:
   uid and config hash) and optionally ``inode`` for a namespace. The answer lists key, fact and size in the payload,
   or why not;
 - ``run``: ``argv`` in the namespace of ``target``; the payload is the output, then the errors;
+- ``dns``: one question to one server from the namespace of ``target``: ``exchange`` and the answer's ``exchange`` are
+  those of :func:`.dns_exchange.answer`. Sent only when asked for, and nothing but that one message;
 - ``cancel``: ``target`` is the id of the request to end; ``stop``: the agent ends.
 
 ``timeout`` in seconds bounds each; an answer with ``error`` is a failure.
@@ -27,6 +29,7 @@ from typing import Any
 
 from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node
 from .command import find_tool, run
+from .dns_exchange import answer as dns_answer
 from .kernel import Missing, die_with_parent
 from .protocol import LIMIT, BadFrame, pack, read_frame
 
@@ -36,6 +39,8 @@ _MOST_CHILDREN = 16
 _DEFAULT_SECONDS, _MOST_SECONDS = 30.0, 3600.0
 _GRACE = 3.0
 _LOOK_FOR_PARENT = 2.0
+_TOO_SLOW, _CANCELLED = "no answer within the time limit", "cancelled"
+_CODES = {_TOO_SLOW: "timeout", _CANCELLED: "cancelled"}
 _RUN_LIMIT = 32 * 1024 * 1024
 _REQUEST_LIMIT = 16 * 1024 * 1024
 
@@ -149,13 +154,13 @@ class Server:
             self._write(bytes(child.answer))
         else:
             why = child.why or "the process that worked on the request died"
-            self._send({"id": child.key, "error": "timeout" if child.why else "failed", "why": why})
+            self._send({"id": child.key, "error": _CODES.get(child.why, "failed"), "why": why})
 
     def _enforce(self) -> None:
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.deadline <= now:
-                child.why = child.why or "no answer within the time limit"
+                child.why = child.why or _TOO_SLOW
                 child.answer.clear()
                 self._kill(child, signal.SIGKILL)
                 child.deadline = now + 60
@@ -163,7 +168,7 @@ class Server:
     def _cancel(self, key: Any) -> None:
         for child in self._children.values():
             if child.key == key:
-                child.why = "cancelled"
+                child.why = _CANCELLED
                 self._kill(child, signal.SIGTERM)
                 child.deadline = min(child.deadline, time.monotonic() + _GRACE)
 
@@ -253,4 +258,12 @@ def _run(header: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]
     return answer, outcome.out + outcome.err
 
 
-_WORK = {"hello": _hello, "facts": _facts, "run": _run}
+def _dns(header: dict[str, Any], _seconds: float) -> tuple[dict[str, Any], bytes]:
+    Collector().enter(Target(header.get("target") or {}))
+    try:
+        return {"exchange": dns_answer(header["exchange"])}, b""
+    except (KeyError, TypeError, ValueError) as error:
+        raise Missing(str(error), "failed") from None
+
+
+_WORK = {"hello": _hello, "facts": _facts, "run": _run, "dns": _dns}

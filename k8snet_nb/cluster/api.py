@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ..errors import NotFound
+from ..errors import FactBroken, NotFound
 from ..facts import FactRef
 from ..parse.api import parse_list
 from ..parse.nodes import NodeValue, parse_node
 from ..parse.pods import PodValue, parse_pod
-from ..parse.services import Endpoint, ServiceValue, Slice, parse_service, parse_slice
+from ..parse.services import SERVICE_LABEL, Endpoint, ServiceValue, Slice, parse_service, parse_slice
 from ..render import printable
 from ..sources.base import Source
 
@@ -25,22 +26,50 @@ class _Objects(Mapping[str, T]):
     """Objects of one resource by key, parsed one by one when asked for: a broken object breaks only its own answers."""
 
     def __init__(
-        self, items: Iterable[dict[str, Any]], parse: Callable[[Mapping[str, Any]], T], namespaced: bool
+        self, resource: str, items: Iterable[dict[str, Any]], parse: Callable[[Mapping[str, Any]], T], namespaced: bool
     ) -> None:
-        self._raw = {_key(item["metadata"], namespaced): item for item in items}
-        self._parse = parse
+        self.raw = {_key(item["metadata"], namespaced): item for item in items}
+        self._resource, self._parse = resource, parse
         self._parsed: dict[str, T] = {}
 
     def __getitem__(self, key: str) -> T:
         if key not in self._parsed:
-            self._parsed[key] = self._parse(self._raw[key])
+            self._parsed[key] = self._read(key)
         return self._parsed[key]
 
+    def _read(self, key: str) -> T:
+        item = self.raw[key]
+        try:
+            return self._parse(item)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            why = f"has a field of another kind than the API's ({error})"
+            raise FactBroken(f"{self._resource}.json", key, why, "Record it again.") from error
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.raw  # without parsing
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
+        return iter(self.raw)
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self.raw)
+
+
+class _Endpoints(Mapping[str | None, tuple[Endpoint, ...]]):
+    """Endpoints by Service, each Service's slices parsed when it is asked for."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __getitem__(self, service: str | None) -> tuple[Endpoint, ...]:
+        names = self._api.slices_by_service[service]
+        return tuple(endpoint for name in names for endpoint in self._api.slices[name].endpoints)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(self._api.slices_by_service)
+
+    def __len__(self) -> int:
+        return len(self._api.slices_by_service)
 
 
 def _key(meta: Mapping[str, Any], namespaced: bool) -> str:
@@ -58,32 +87,39 @@ class Api:
         return parse_list(self._source.read(FactRef(resource)), resource)
 
     @cached_property
-    def pods(self) -> Mapping[str, PodValue]:
+    def pods(self) -> _Objects[PodValue]:
         """Pods by ``namespace/name``, sorted."""
-        return _Objects(_sorted(self.items("pods")), parse_pod, namespaced=True)
+        return _Objects("pods", _sorted(self.items("pods")), parse_pod, namespaced=True)
 
     @cached_property
     def services(self) -> Mapping[str, ServiceValue]:
         """Services by ``namespace/name``, sorted."""
-        return _Objects(_sorted(self.items("services")), parse_service, namespaced=True)
+        return _Objects("services", _sorted(self.items("services")), parse_service, namespaced=True)
 
     @cached_property
     def nodes(self) -> Mapping[str, NodeValue]:
         """Nodes by name, sorted."""
-        return _Objects(_sorted(self.items("nodes")), parse_node, namespaced=False)
+        return _Objects("nodes", _sorted(self.items("nodes")), parse_node, namespaced=False)
 
     @cached_property
-    def slices(self) -> tuple[Slice, ...]:
-        """All EndpointSlices, sorted by namespace and name."""
-        return tuple(parse_slice(item) for item in _sorted(self.items("endpointslices")))
+    def slices(self) -> Mapping[str, Slice]:
+        """EndpointSlices by ``namespace/name``, sorted."""
+        return _Objects("endpointslices", _sorted(self.items("endpointslices")), parse_slice, namespaced=True)
+
+    @cached_property
+    def slices_by_service(self) -> Mapping[str | None, tuple[str, ...]]:
+        """Keys of slices by the Service (``namespace/name``) that their label names; None: they name none."""
+        found: dict[str | None, list[str]] = {}
+        for item in _sorted(self.items("endpointslices")):
+            meta = item["metadata"]
+            namespace, owner = meta.get("namespace", "default"), (meta.get("labels") or {}).get(SERVICE_LABEL)
+            found.setdefault(f"{namespace}/{owner}" if owner else None, []).append(f"{namespace}/{meta['name']}")
+        return {service: tuple(names) for service, names in found.items()}
 
     @cached_property
     def endpoints(self) -> Mapping[str | None, tuple[Endpoint, ...]]:
         """Endpoints by Service (``namespace/name``); those of slices that name no Service under None."""
-        found: dict[str | None, list[Endpoint]] = {}
-        for piece in self.slices:
-            found.setdefault(piece.service, []).extend(piece.endpoints)
-        return {service: tuple(several) for service, several in found.items()}
+        return _Endpoints(self)
 
     @cached_property
     def services_of_pods(self) -> Mapping[str, tuple[str, ...]]:
@@ -91,13 +127,14 @@ class Api:
         found: dict[str, dict[str, None]] = {}
         for service, several in self.endpoints.items():
             for endpoint in several:
-                if service and endpoint.pod and self._same_pod(endpoint):
+                if service and endpoint.pod and self.is_pod(endpoint):
                     found.setdefault(endpoint.pod, {})[service] = None
         return {pod: tuple(sorted(names)) for pod, names in found.items()}
 
-    def _same_pod(self, endpoint: Endpoint) -> bool:
-        pod = self.pods.get(endpoint.pod or "")
-        return pod is not None and endpoint.pod_uid in (None, "", pod.uid)
+    def is_pod(self, endpoint: Endpoint) -> bool:
+        """Whether the pod that an endpoint names is there, and not another one of the same name."""
+        item = self.pods.raw.get(endpoint.pod or "")
+        return item is not None and endpoint.pod_uid in (None, "", item["metadata"].get("uid"))
 
     @cached_property
     def pods_by_ip(self) -> Mapping[str, tuple[PodValue, ...]]:
@@ -111,9 +148,13 @@ class Api:
     @cached_property
     def service_ranges(self) -> tuple[str, ...]:
         """Prefixes from which cluster IPs are allotted (ServiceCIDR, KEP-1880)."""
-        return tuple(
-            str(cidr) for item in self.items("servicecidrs") for cidr in (item.get("spec") or {}).get("cidrs") or ()
-        )
+        try:
+            specs = [item.get("spec") or {} for item in self.items("servicecidrs")]
+            return tuple(str(ipaddress.ip_network(cidr)) for spec in specs for cidr in spec.get("cidrs") or ())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise FactBroken(
+                "servicecidrs.json", "the Kubernetes API", f"holds a range that is none ({error})"
+            ) from None
 
 
 def _sorted(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

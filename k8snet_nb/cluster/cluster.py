@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..errors import FactMissing, NotFound
+from ..errors import FactError, FactMissing, NotFound
 from ..explain.addon import NodeNetwork
+from ..explain.dns_replicas import ReplicaComparison
+from ..explain.dns_server import CorefileExplained
 from ..explain.entry import default_client, find_target
-from ..explain.model import NodeFacts, Rule, check_model
+from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.translation import Translation
 from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
@@ -23,18 +25,26 @@ from ..parse.conntrack import parse_conntrack
 from ..parse.links import Link, parse_links
 from ..record.recorder import Recorded, record
 from ..record.redact import Redactor
-from ..render import Report, Shown, printable
+from ..render import Report, Shown, ShownTuple, printable
 from ..sources.base import Source
+from ..sources.opening import open_source
 from .api import Api, pick
+from .diff import diff_frame
+from .dns_replicas import replicas_of
+from .dns_service import read_corefile
+from .inside import sandboxes_frame
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
 from .service import Service
-from .tables import compare_frame, drift_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
-from .translating import compare_service, drift_of, translate_on
+from .settling import settled_drift
+from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
+from .translating import compare_service, translate_on
 from .walking import walk
 
 __all__ = ["Cluster"]
+
+T = TypeVar("T")
 
 
 class Cluster(Shown):
@@ -80,18 +90,27 @@ class Cluster(Shown):
 
         ``status`` is kubectl's word, ``ready`` as ``1/1``, ``ips`` a tuple; ``ip`` and ``node`` are None until known.
         """
-        return pods_frame((p for p in self.api.pods.values() if namespace in (None, p.namespace)), self.now)
+        keys = (key for key in self.api.pods if namespace in (None, key.partition("/")[0]))
+        return pods_frame((self.api.pods[key] for key in keys), self.now)
+
+    def sandboxes(self) -> pd.DataFrame:
+        """One row a pod: namespace name node pid netns host_network. None where there is no process or namespace.
+
+        ``pid``: of the sandbox process, on its node; ``netns``: the inode of the network namespace. Raises FactBroken.
+        """
+        return sandboxes_frame(self)
 
     def services(self, namespace: str | None = None) -> pd.DataFrame:
         """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless.
 
         ``cluster_ip`` is ``"None"`` (kubectl's word) for a headless Service and None for an ExternalName one.
         """
-        return services_frame((s for s in self.api.services.values() if namespace in (None, s.namespace)), self.now)
+        keys = (key for key in self.api.services if namespace in (None, key.partition("/")[0]))
+        return services_frame((self.api.services[key] for key in keys), self.now)
 
     def endpoints(self, namespace: str | None = None) -> pd.DataFrame:
         """One row an endpoint and port of every EndpointSlice; ``service`` is None where a slice names none."""
-        slices = (s for s in self.api.slices if namespace in (None, s.namespace))
+        slices = (s for s in self.api.slices.values() if namespace in (None, s.namespace))
         return endpoints_frame((piece.service, endpoint) for piece in slices for endpoint in piece.endpoints)
 
     def nodes(self) -> pd.DataFrame:
@@ -117,14 +136,14 @@ class Cluster(Shown):
         return who(address, self._directory)
 
     def network_model(self) -> tuple[Rule, ...]:
-        """The rules of the Kubernetes network model, each checked on this cluster as far as its facts go."""
+        """The four rules of the Kubernetes network model, each checked on this cluster as far as its facts go."""
         node_ips = {ip: node.name for node in self.api.nodes.values() for ip in node.ips()}
         nodes = [self._node_facts(Node(self, node)) for node in self.api.nodes.values()]
-        return check_model(self.api.pods.values(), nodes, node_ips)
+        return ShownTuple(check_model(self.api.pods.values(), nodes, node_ips, self._service_addresses()))
 
     def node_networks(self) -> tuple[NodeNetwork, ...]:
         """How each node connects its pods (bridge, point to point ...) and reaches those of others."""
-        return tuple(Node(self, node).network() for node in self.api.nodes.values())
+        return ShownTuple(Node(self, node).network() for node in self.api.nodes.values())
 
     def translate(
         self,
@@ -166,14 +185,24 @@ class Cluster(Shown):
         """
         return compare_frame(compare_service(self, self.service(service).value, port, entry))
 
-    def drift(self, node: str | None = None) -> pd.DataFrame:
+    def drift(self, node: str | None = None, settle: float = 5.0) -> pd.DataFrame:
         """What nodes have programmed, against the API: one row a difference, none on a healthy cluster.
 
         Columns: code severity node service entry address port protocol family missing extra says. A node whose rules
         cannot be had is a row NOT_CHECKED. Codes and what they mean: :data:`k8snet_nb.explain.drift.CODES`.
+
+        A live source is read again after ``settle`` seconds when something differs; the column ``state`` then says
+        ``confirmed``, or ``settling`` for what is new; ``attrs["skew"]`` is how many seconds its facts lie apart.
         """
-        nodes = [self.node(node)] if node else [Node(self, value) for value in self.api.nodes.values()]
-        return drift_frame(found for one in nodes for found in drift_of(self, one))
+        return settled_drift(self, node, settle)
+
+    def diff(self, other: Cluster | str | os.PathLike[str]) -> pd.DataFrame:
+        """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
+
+        Columns: what (``pod``, ``service``, ``rules``, ``usage`` ...) change (``added``, ``removed``, ``changed``,
+        ``unknown``) name node field before after. Times of both readings in ``attrs``.
+        """
+        return diff_frame(self, other if isinstance(other, Cluster) else Cluster(open_source(other)))
 
     def record(
         self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False
@@ -184,6 +213,18 @@ class Cluster(Shown):
         for a folder that holds something else, NotFound for a node that cannot be read.
         """
         return record(self.source, os.fspath(path), nodes, Redactor() if redact else None)
+
+    def dns_replicas(self, name: str | None = None, pod: str | None = None, seconds: float = 30.0) -> ReplicaComparison:
+        """Each CoreDNS pod asked directly, and the Service's address by UDP and TCP: agreement, difference, silence.
+
+        ``name``: a full name (type A), by default the one that most of them were asked; ``pod``: from which pod. Raises
+        FactMissing when nothing was recorded, NotFound when the cluster's DNS is called otherwise.
+        """
+        return replicas_of(self, name, pod, seconds)
+
+    def corefile(self, name: str = "coredns") -> CorefileExplained:
+        """CoreDNS's configuration in words, from a ConfigMap of kube-system. Raises NotFound, FactBroken (line)."""
+        return read_corefile(self, name)
 
     def node_rules(self, name: str) -> NodeRules:
         """A node's rules, parsed once a cluster."""
@@ -224,43 +265,64 @@ class Cluster(Shown):
             command=self.source.command,
         )
 
+    def _service_addresses(self) -> ServiceAddresses:
+        services = list(self.api.services.values())
+        addresses = (ip for s in services for ip in (*s.cluster_ips, *s.external_ips, *s.load_balancer))
+        ports = (port.node_port for s in services for port in s.ports if port.node_port)
+        return ServiceAddresses(frozenset(addresses), frozenset(ports))
+
     def _node_facts(self, node: Node) -> NodeFacts:
+        source, name = self.source, node.name
         missing: list[str] = []
         if not node.has_facts:
-            why = self.source.trouble(FactRef("node.json", node.name)) or f"no facts of node {node.name}"
-            return NodeFacts(node.name, None, None, None, {}, {}, (why,))
-        pod_links: dict[str, tuple[Link, ...]] = {}
-        for pod in self.api.pods.values():
-            if (
-                pod.node == node.name
-                and not pod.host_network
-                and self.source.has(FactRef("addr.json", node.name, pod.key))
-            ):
-                pod_links[pod.key] = self.pod_links(pod.key, node.name)
-        commands = {
-            fact: self.source.command(FactRef(fact, node.name)) for fact in ("addr.json", "route.json", "conntrack.txt")
+            why = source.trouble(FactRef("node.json", name)) or f"no facts of node {name}"
+            return NodeFacts(name, None, None, None, {}, {}, (why,))
+
+        def known(read: Callable[[], T]) -> T | None:
+            try:
+                return read()
+            except FactError as error:
+                missing.append(str(error))
+                return None
+
+        inside = [p for p in self.api.pods.values() if p.node == name and not p.host_network]
+        pod_links = {
+            p.key: self.pod_links(p.key, name) for p in inside if source.has(FactRef("addr.json", name, p.key))
         }
-        commands["pod addr.json"] = self.source.command(FactRef("addr.json", node.name, "any/pod"))
-        links = routes = flows = None
-        try:
-            links, routes = node.links(), node.routes()
-            ref = FactRef("conntrack.txt", node.name)
-            flows = parse_conntrack(self.source.read(ref), fact=ref.fact, where=ref.where).frame
-        except FactMissing as error:
-            missing.append(str(error))
-        return NodeFacts(node.name, links, routes, flows, pod_links, commands, tuple(missing))
+        commands = {fact: source.command(FactRef(fact, name)) for fact in ("addr.json", "route.json", "conntrack.txt")}
+        commands["pod addr.json"] = source.command(FactRef("addr.json", name, "any/pod"))
+        links, routes, flows = known(node.links), known(node.routes), known(lambda: self._flows(name))
+        missing += flows.attrs.get("problems", ()) if flows is not None else ()
+        families = node.route_families() if routes is not None else frozenset[int]()
+        return NodeFacts(
+            name, links, routes, flows, pod_links, commands, tuple(missing), families, node.policy_tables()
+        )
+
+    def _flows(self, node: str) -> pd.DataFrame:
+        """The node's conntrack columns, both families: conntrack6.txt counts where conntrack.txt has no IPv6 entry."""
+        frame = self._conntrack(FactRef("conntrack.txt", node))
+        six = FactRef("conntrack6.txt", node)
+        if self.source.has(six) and not (frame.family == "ipv6").any():
+            frame = pd.concat([frame, self._conntrack(six)], ignore_index=True)
+        return frame
+
+    def _conntrack(self, ref: FactRef) -> pd.DataFrame:
+        table = parse_conntrack(self.source.read(ref), fact=ref.fact, where=ref.where)
+        frame = table.frame
+        frame.attrs["problems"] = tuple(f"{ref.fact} of {ref.where}: {problem}" for problem in table.problems[:3])
+        return frame
 
     def report(self) -> Report:
         """What it is, and how much there is of it."""
         rows: list[tuple[str, object]] = []
         notes: list[str] = []
-        for what, count in (("nodes", "nodes"), ("pods", "pods"), ("Services", "services")):
+        for what in ("nodes", "pods", "services"):
             try:
-                rows.append((what, len(getattr(self.api, count))))
-            except FactMissing as error:
+                rows.append((what, len(getattr(self.api, what))))
+            except FactError as error:
                 rows.append((what, "not known"))
                 notes.append(str(error))
         return Report(self.source.describe(), ("WHAT", "HOW MANY"), tuple(rows), tuple(notes))
 
     def __repr__(self) -> str:
-        return f"<Cluster {self.source.describe()}>"
+        return f"<Cluster: {self.source.describe()}>"

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
+from ..cgroups import pod_of, same_pod
 from ..errors import FactMissing, Refused
 from ..explain.pod_commands import CommandOutput, rendered_command
 from ..explain.pod_network import HostInterface
-from ..explain.sandbox import NodeFacts, PodFacts, pod_identity
+from ..explain.sandbox import NodeView, PodView, find_sandbox, pod_identity
 from ..facts import Evidence, FactRef
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
@@ -22,16 +23,21 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 __all__ = [
+    "PodRun",
     "Runner",
     "as_output",
     "host_frame",
     "links_frame",
+    "namespaces_frame",
     "node_facts",
     "pod_facts",
     "pod_routes",
+    "processes_frame",
     "routes_frame",
     "run_in_pod",
     "runner_of",
+    "sandboxes_frame",
+    "start_in_pod",
 ]
 
 T = TypeVar("T")
@@ -52,7 +58,7 @@ def _read(cluster: Cluster, ref: FactRef, parse: Callable[[bytes, FactRef], T]) 
         return None
 
 
-def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
+def node_facts(cluster: Cluster, node: str | None) -> NodeView | None:
     """What is known of the kernel of a node; None when nothing is."""
     if node is None or node not in cluster.source.nodes():
         return None
@@ -61,7 +67,7 @@ def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
         return _read(cluster, FactRef(name, node), parse)
 
     netns = cluster.about_node(node).get("netns")
-    return NodeFacts(
+    return NodeView(
         node,
         netns if isinstance(netns, int) else None,
         fact("addr.json", parse_links),
@@ -74,17 +80,17 @@ def node_facts(cluster: Cluster, node: str | None) -> NodeFacts | None:
     )
 
 
-def pod_facts(cluster: Cluster, pod: PodValue) -> PodFacts:
+def pod_facts(cluster: Cluster, pod: PodValue) -> PodView:
     """A pod and what was read inside its network namespace."""
     identity = pod_identity(pod)
     if pod.node is None or pod.node not in cluster.source.nodes():
-        return PodFacts(identity)
+        return PodView(identity)
 
     def fact(name: str, parse: Callable[[bytes, FactRef], T]) -> T | None:
         return _read(cluster, FactRef(name, pod.node, pod.key), parse)
 
     routes = fact("route.json", parse_routes)
-    return PodFacts(
+    return PodView(
         identity,
         fact("addr.json", parse_links),
         _both(routes, fact("route6.json", parse_routes)),
@@ -123,8 +129,10 @@ def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
     """One row an interface of a node, with the pod behind it."""
     found = list(interfaces)
     rows = [
-        (k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses)), k.master, k.peer_ifindex, k.peer_nsid)
-        + (one.pod, one.netns, one.says)
+        (
+            *(k.ifindex, k.name, k.kind, k.mtu, k.mac, tuple(map(str, k.addresses))),
+            *(k.master, k.peer_ifindex, k.peer_nsid, one.pod, one.netns, one.says),
+        )
         for one in found
         for k in (one.link,)
     ]
@@ -132,6 +140,36 @@ def host_frame(interfaces: Iterable[HostInterface]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"ifindex": "int64", "mtu": "int64"})
     frame.attrs["evidence"] = tuple(e for one in found for e in one.evidence)
     return frame
+
+
+def processes_frame(facts: NodeView, pods: Iterable[PodValue]) -> pd.DataFrame:
+    """One row a process: pid netns pod cmdline cgroup. ``pod`` by the uid or config hash in its cgroup path."""
+    owners = {identity: pod.key for pod in pods for identity in pod_identity(pod).identities}
+    rows = []
+    for process in facts.processes or ():
+        named = pod_of(process.cgroups)
+        key = next((owner for uid, owner in owners.items() if named and same_pod(named.uid, (uid,))), None)
+        cgroup = next((path for path in process.cgroups if pod_of((path,))), next(iter(process.cgroups), None))
+        rows.append((process.pid, process.netns, key, process.cmdline, cgroup))
+    return pd.DataFrame(rows, columns="pid netns pod cmdline cgroup".split(), dtype=object).astype({"pid": "int64"})
+
+
+def namespaces_frame(facts: NodeView) -> pd.DataFrame:
+    """One row a network namespace, as ``lsns -t net``: ns netnsid nprocs pid nsfs command."""
+    rows = [(n.inode, n.nsid, n.nprocs, n.pid, n.bound, n.command) for n in facts.namespaces or ()]
+    frame = pd.DataFrame(rows, columns="ns netnsid nprocs pid nsfs command".split(), dtype=object)
+    return frame.astype({"ns": "int64", "nprocs": "int64"})
+
+
+def sandboxes_frame(cluster: Cluster) -> pd.DataFrame:
+    """One row a pod: namespace name node pid netns host_network, sorted by name; None for what is not known."""
+    nodes = {name: node_facts(cluster, name) for name in cluster.source.nodes()}
+    rows = []
+    for key, pod in sorted(cluster.api.pods.items()):
+        box = find_sandbox(pod_facts(cluster, pod), nodes.get(pod.node or ""))
+        rows.append((*key.split("/", 1), pod.node, box.pid, box.netns, pod.host_network))
+    columns = "namespace name node pid netns host_network".split()
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"host_network": bool})
 
 
 def routes_frame(routes: Iterable[Route], evidence: tuple[Evidence, ...]) -> pd.DataFrame:
@@ -148,22 +186,60 @@ def runner_of(cluster: Cluster) -> Runner | None:
     return cluster.source if isinstance(cluster.source, Runner) else None
 
 
-def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> CommandOutput:
-    """Run a command in a pod's network namespace, or render its output from recorded facts."""
+class PodRun:
+    """A command in a pod's network namespace: :meth:`cancel` it, or wait for its :meth:`result`.
+
+    On a recording nothing runs; the result is rendered at once.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], place: str, running: Running | None = None, rendered: CommandOutput | None = None
+    ) -> None:
+        self._argv, self._place, self._running, self._rendered = tuple(argv), place, running, rendered
+
+    def cancel(self) -> None:
+        """Have the command ended; what it wrote until then is in the result. Raises AgentError."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def result(self) -> CommandOutput:
+        """What it wrote. Raises AgentError when the node's agent could not run it."""
+        if self._rendered is not None:
+            return self._rendered
+        if self._running is None:
+            raise Refused(f"{' '.join(self._argv)} was not started")
+        return as_output(self._argv, self._running, self._place)
+
+
+def start_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> PodRun:
+    """Start a command in a pod's network namespace, or render its output from recorded facts."""
     if isinstance(argv, str) or not argv:
         raise Refused('give the command as a list of words, such as ["ip", "addr"]')
     if pod.node is None:
         raise Refused(f"pod {pod.key} is on no node yet: there is no network namespace to enter")
+    place = FactRef("addr.json", pod.node, pod.key).place
     runner = runner_of(cluster)
-    if runner is None:
-        return rendered_command(
-            argv, lambda fact: cluster.source.read(FactRef(fact, pod.node, pod.key)), FactRef("", pod.node, pod.key)
-        )
-    return as_output(argv, runner.start_run(pod.key, argv, seconds), FactRef("addr.json", pod.node, pod.key).place)
+    if runner is not None:
+        return PodRun(argv, place, runner.start_run(pod.key, argv, seconds))
+    ref = FactRef("", pod.node, pod.key)
+    shown = rendered_command(argv, lambda fact: _recorded(cluster, pod, fact), ref)
+    return PodRun(argv, place, rendered=shown)
+
+
+def _recorded(cluster: Cluster, pod: PodValue, fact: str) -> bytes:
+    """A recorded fact of the pod's network namespace: of its node's, where it has none of its own (hostNetwork)."""
+    own = fact == "resolv.conf" or not pod.host_network
+    return cluster.source.read(FactRef(fact, pod.node, pod.key if own else None))
+
+
+def run_in_pod(cluster: Cluster, pod: PodValue, argv: Sequence[str], seconds: float) -> CommandOutput:
+    """The same to its end."""
+    return start_in_pod(cluster, pod, argv, seconds).result()
 
 
 def as_output(argv: Sequence[str], running: Running, place: str) -> CommandOutput:
     """Wait for a running command, and keep its output apart from its errors."""
     ran = running.result()
     out, err = (part.decode("utf-8", "replace") for part in (ran.out, ran.err))
-    return CommandOutput(tuple(argv), out, err, ran.status, place, ended=ran.ended)
+    note = "A program of the node, in the pod's network namespace; files are the node's (its mount namespace)."
+    return CommandOutput(tuple(argv), out, err, ran.status, place, ended=ran.ended, note=note)

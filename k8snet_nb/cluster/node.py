@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,11 +13,13 @@ from ..explain.addon import NodeNetwork, node_network
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces
 from ..explain.proxy_mode import ProxyMode
+from ..explain.sandbox import NodeView as NodeInside
 from ..facts import FACTS, Evidence, FactRef
+from ..parse.facts_json import json_list
 from ..parse.links import Link, Route, parse_links, parse_routes
 from ..parse.nodes import NodeValue
-from ..render import Report, Shown
-from .inside import host_frame, node_facts, pod_facts
+from ..render import Report, Shown, printable
+from .inside import host_frame, namespaces_frame, node_facts, pod_facts, processes_frame
 from .rules import NodeRules, node_view
 from .tables import pods_frame
 
@@ -70,8 +73,25 @@ class Node(Shown):
         ref = FactRef("addr.json", self.name)
         return parse_links(self._cluster.source.read(ref), ref)
 
+    def route_families(self) -> frozenset[int]:
+        """The address families whose routes were collected: 6 only where there is an IPv6 route or route6.json."""
+        six = self._cluster.source.has(FactRef("route6.json", self.name))
+        return frozenset({4, *(r.network.version for r in self.routes()), *((6,) if six else ())})
+
+    def policy_tables(self) -> tuple[str, ...]:
+        """Routing tables beside local, main and default that ``ip rule`` asks. Empty where it was not collected."""
+        ref = FactRef("rule.json", self.name)
+        if not self._cluster.source.has(ref):
+            return ()
+        rules = json_list(self._cluster.source.read(ref), ref)
+        named = (str(rule["table"]) for rule in rules if "table" in rule)
+        return tuple(sorted({table for table in named if table not in ("local", "main", "default")}))
+
     def routes(self) -> tuple[Route, ...]:
-        """Its routes of both families and every table, as values. Raises FactMissing or FactBroken."""
+        """Its routes of both families and every table, as values. Raises FactMissing or FactBroken.
+
+        IPv6 routes are left out where route6.json was not collected: see :meth:`route_families`.
+        """
         ref, ref6 = FactRef("route.json", self.name), FactRef("route6.json", self.name)
         routes = parse_routes(self._cluster.source.read(ref), ref)
         if self._cluster.source.has(ref6):
@@ -87,11 +107,13 @@ class Node(Shown):
             links, routes = self.links(), self.routes()
         except FactMissing as error:
             return NodeNetwork(self.name, "unknown", None, "unknown", (str(error),))
+        families = self.route_families()
         local: dict[str, str] = {}
         remote: dict[str, str] = {}
         for pod in self._cluster.api.pods.values():
             if not pod.host_network and not pod.finished and pod.node:
-                (local if pod.node == self.name else remote).update(dict.fromkeys(pod.ips, pod.key))
+                ips = [ip for ip in pod.ips if (6 if ":" in ip else 4) in families]
+                (local if pod.node == self.name else remote).update(dict.fromkeys(ips, pod.key))
         nodes = {ip: node.name for node in self._cluster.api.nodes.values() for ip in node.ips()}
         commands = {
             fact: self._cluster.source.command(FactRef(fact, self.name)) for fact in ("addr.json", "route.json")
@@ -109,6 +131,29 @@ class Node(Shown):
             self.links()  # raises with the reason
         pods = [pod_facts(self._cluster, p) for p in self._cluster.api.pods.values() if p.node == self.name]
         return host_frame(host_interfaces(facts, pods) if facts else ())
+
+    def processes(self) -> pd.DataFrame:
+        """One row a process: pid netns (inode) pod cmdline cgroup; ``pod`` by the uid in its cgroup path.
+
+        Raises FactMissing or FactBroken.
+        """
+        pods = (pod for pod in self._cluster.api.pods.values() if pod.node == self.name)
+        return processes_frame(self._kernel("processes.json"), pods)
+
+    def namespaces(self) -> pd.DataFrame:
+        """One row a network namespace, as ``lsns -t net``: ns (inode) netnsid nprocs pid nsfs command.
+
+        Raises FactMissing or FactBroken.
+        """
+        return namespaces_frame(self._kernel("lsns.json"))
+
+    def _kernel(self, fact: str) -> NodeInside:
+        facts = node_facts(self._cluster, self.name)
+        there = None if facts is None else facts.processes if fact == "processes.json" else facts.namespaces
+        if facts is None or there is None:
+            self._cluster.source.read(FactRef(fact, self.name))  # raises with the reason
+            raise FactMissing(fact, f"node {self.name}", "it was not read")
+        return facts
 
     @cached_property
     def rules(self) -> NodeRules:
@@ -151,7 +196,8 @@ class Node(Shown):
             if self.has_facts
             else f"No facts of its kernel: {self._cluster.source.trouble(ref)}"
         )
-        evidence = Evidence(FactRef("nodes"), f"kubectl get node {value.name} -o wide", ())
+        line = "  ".join(str(cell or "<none>") for cell in (value.name, value.status, *value.ips("InternalIP")))
+        evidence = Evidence(FactRef("nodes"), f"kubectl get node {quote(value.name)} -o wide", (line,))
         return Report("", headings, ((*row, value.runtime or None),), (note,), (evidence,))
 
     def __eq__(self, other: object) -> bool:
@@ -161,4 +207,4 @@ class Node(Shown):
         return hash(self.name)
 
     def __repr__(self) -> str:
-        return f"<Node {self.name}>"
+        return printable(f"<Node {self.name}>")

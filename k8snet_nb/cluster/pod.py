@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import FactMissing
+from ..explain.dns_file import PodResolvConf
+from ..explain.dns_path import DnsPath
+from ..explain.dns_tools import Difference
+from ..explain.names import PAIR, Cost, Query, cost, libc_differences, search_expansion
 from ..explain.pod_commands import CommandOutput
 from ..explain.pod_network import NoVethPair, VethPair, veth_of
+from ..explain.resolution import DnsAnswer
 from ..explain.sandbox import Sandbox, find_sandbox
 from ..facts import Evidence, FactRef
 from ..parse.api import human_duration
 from ..parse.links import Link
 from ..parse.pods import PodValue
-from ..render import Report, Shown
-from .inside import links_frame, node_facts, pod_facts, pod_routes, routes_frame, run_in_pod
+from ..render import Report
+from .inside import (
+    PodRun,
+    links_frame,
+    node_facts,
+    pod_facts,
+    pod_routes,
+    routes_frame,
+    run_in_pod,
+    runner_of,
+    start_in_pod,
+)
+from .named import Named
+from .resolving import checked_libc, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
 from .tables import services_frame
 
 if TYPE_CHECKING:
@@ -26,31 +45,17 @@ if TYPE_CHECKING:
 __all__ = ["Pod"]
 
 
-class Pod(Shown):
+class Pod(Named):
     """A pod. Made by :meth:`Cluster.pod`; two lookups of the same pod are equal."""
 
     def __init__(self, cluster: Cluster, value: PodValue) -> None:
+        super().__init__(value)
         self._cluster, self.value = cluster, value
 
     @property
-    def key(self) -> str:
-        """``namespace/name``."""
-        return self.value.key
-
-    @property
-    def namespace(self) -> str:
-        """Its Kubernetes namespace."""
-        return self.value.namespace
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.value.name
-
-    @property
-    def uid(self) -> str:
-        """Its uid: what tells it from a namesake, and what its cgroups are called after."""
-        return self.value.uid
+    def cluster(self) -> Cluster:
+        """The cluster that it was looked up in."""
+        return self._cluster
 
     @property
     def ip(self) -> str | None:
@@ -124,10 +129,8 @@ class Pod(Shown):
         """One row a route: type destination via dev source table metric; evidence in ``attrs``."""
         if self.node is None:
             raise FactMissing("route.json", f"pod {self.key}", "it is on no node yet")
-        if self.host_network:
-            routes = self._cluster.node(self.node).routes()
-        else:
-            routes = pod_routes(self._cluster, self.value)
+        node = self._cluster.node(self.node)
+        routes = node.routes() if self.host_network else pod_routes(self._cluster, self.value)
         ref = FactRef("route.json", self.node, None if self.host_network else self.key)
         command = self._cluster.source.command(ref)
         return routes_frame(routes, (Evidence(ref, command, tuple(route.line() for route in routes)),))
@@ -143,6 +146,60 @@ class Pod(Shown):
         the list. ``seconds`` bounds the run. Raises AgentError when the node's agent cannot run it.
         """
         return run_in_pod(self._cluster, self.value, argv, seconds)
+
+    def search_expansion(self, name: str, libc: str = "glibc", ndots: int | None = None) -> list[Query]:
+        """Every question, in order, that a program here sends for a name when no try has an answer.
+
+        By its own resolv.conf; ``libc`` is ``glibc`` or ``musl`` (Alpine); ``ndots``: as if the file said another
+        number. Raises FactMissing without that file.
+        """
+        conf = read_conf(self._cluster, self.value)[0]
+        return search_expansion(name, conf if ndots is None else replace(conf, ndots=ndots), checked_libc(libc))
+
+    def dns_cost(self, name: str, libc: str = "glibc", found_at: str | None = None) -> Cost:
+        """Tries, queries and round trips for a name: until the try ``found_at`` answers, or all of them."""
+        return cost(name, read_conf(self._cluster, self.value)[0], checked_libc(libc), found_at=found_at)
+
+    def libc_differences(self, name: str) -> tuple[str, ...]:
+        """What glibc and musl do differently with this name and this pod's resolv.conf, in words."""
+        return libc_differences(name, read_conf(self._cluster, self.value)[0])
+
+    def resolve(
+        self, name: str, libc: str = "glibc", types: str | Sequence[str] = PAIR, seconds: float = 30.0
+    ) -> DnsAnswer:
+        """Look a name up as a program here does: the search list, each question, each reply, what it is in the cluster.
+
+        Live, servers are asked now from inside its network namespace, ``seconds`` at most in all; on a recording what
+        was asked then counts, and a question that was not recorded says so. Raises FactMissing without resolv.conf,
+        FactBroken (with the line) when the answer may stand on a line of the log that cannot be read.
+        """
+        return resolve_in(self._cluster, self.value, name, libc, types, seconds)
+
+    def resolv_conf(self) -> PodResolvConf:
+        """Its /etc/resolv.conf, beside what the kubelet writes for its dnsPolicy and dnsConfig."""
+        return resolv_conf_of(self._cluster, self.value)
+
+    def compare_dns_tools(
+        self, name: str, server: str | None = None, libc: str = "glibc", seconds: float = 30.0
+    ) -> Difference:
+        """A program here, nslookup and dig here, and dig from the node through nsenter: who asks what, with results.
+
+        ``server``: the address after ``@`` on dig's command line.
+        """
+        return difference_of(self._cluster, self.value, name, libc, server, seconds)
+
+    def dns_path(self, name: str, libc: str = "glibc", seconds: float = 30.0) -> DnsPath:
+        """The way of its questions for a name: tries, the server's address, what the node makes of it, who answers."""
+        return path_of(self._cluster, self, name, libc, seconds)
+
+    def start_run(self, argv: Sequence[str], seconds: float = 30.0) -> PodRun:
+        """The same as :meth:`run`, to be cancelled or waited for."""
+        return start_in_pod(self._cluster, self.value, argv, seconds)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether commands really run there; on a recording they are rendered from facts."""
+        return runner_of(self._cluster) is not None
 
     def services(self) -> pd.DataFrame:
         """The Services whose EndpointSlices name this pod; columns as in :meth:`Cluster.services`."""
@@ -160,21 +217,13 @@ class Pod(Shown):
         value = self.value
         now = self._cluster.now
         age = human_duration(now - value.created) if now and value.created else "<unknown>"
-        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE")
+        headings = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IPS", "NODE")
         row = (value.namespace, value.name, value.ready, value.status, value.restarts, age, value.ips, value.node)
         notes = [f"Services: {', '.join(self.service_keys()) or 'none leads to it'}"]
         if value.host_network:
             notes.append("On the host network: it has its node's network namespace, and so its node's address")
-        command = f"kubectl get pod --namespace {value.namespace} {value.name} -o wide"
-        ips, node = ", ".join(value.ips) or "<none>", value.node or "<none>"
-        line = f"{value.key}: status.podIPs {ips}, spec.nodeName {node}, uid {value.uid}"
-        return Report("", headings, (row,), tuple(notes), (Evidence(FactRef("pods"), command, (line,)),))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pod) and (other.key, other.uid) == (self.key, self.uid)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.uid))
-
-    def __repr__(self) -> str:
-        return f"<Pod {self.key}>"
+        command = f"kubectl get pod --namespace {quote(value.namespace)} {quote(value.name)} -o"
+        uid = Evidence(FactRef("pods"), command + " jsonpath={.metadata.uid}", (value.uid,))
+        line = f"{value.name}  {value.ready}  {value.status}  {self.ip or '<none>'}  {value.node or '<none>'}"
+        evidence = (Evidence(FactRef("pods"), f"{command} wide", (line,)), uid)
+        return Report("", headings, (row,), tuple(notes), evidence)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..facts import Evidence, FactRef
-from ..parse.services import Endpoint, ServicePort, ServiceValue
-from ..render import Report, Shown
+from ..parse.services import SERVICE_LABEL, Endpoint, ServicePort, ServiceValue
+from ..render import Report
+from .named import Named
 from .tables import endpoints_frame, pods_frame
 
 if TYPE_CHECKING:
@@ -17,26 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["Service"]
 
 
-class Service(Shown):
+class Service(Named):
     """A Service. Made by :meth:`Cluster.service`; two lookups of the same one are equal."""
 
     def __init__(self, cluster: Cluster, value: ServiceValue) -> None:
+        super().__init__(value)
         self._cluster, self.value = cluster, value
-
-    @property
-    def key(self) -> str:
-        """``namespace/name``."""
-        return self.value.key
-
-    @property
-    def namespace(self) -> str:
-        """Its Kubernetes namespace."""
-        return self.value.namespace
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.value.name
 
     @property
     def type(self) -> str:
@@ -75,7 +63,7 @@ class Service(Shown):
     def pods(self) -> pd.DataFrame:
         """The pods behind it; columns as in :meth:`Cluster.pods`. An endpoint without a pod has no row here."""
         api = self._cluster.api
-        keys = sorted({e.pod for e in self.endpoint_values if e.pod and e.pod in api.pods})
+        keys = sorted({e.pod for e in self.endpoint_values if e.pod and api.is_pod(e)})
         return pods_frame((api.pods[key] for key in keys), self._cluster.now)
 
     def report(self) -> Report:
@@ -86,9 +74,10 @@ class Service(Shown):
         ports = ", ".join(map(str, value.ports)) or "no ports"
         addresses = f"cluster IP {value.cluster_ip or '<none>'}, external {value.external_ip or '<none>'}"
         title = f"{value.key}: {kind}, {addresses}, {ports}"
-        slices = [s.name for s in self._cluster.api.slices if s.service == self.key]
-        selector = f"--selector kubernetes.io/service-name={value.name}"
-        command = f"kubectl get endpointslices --namespace {value.namespace} {selector}"
+        keys = self._cluster.api.slices_by_service.get(self.key, ())
+        slices = [self._cluster.api.slices[key].name for key in keys]
+        selector = f"--selector {quote(f'{SERVICE_LABEL}={value.name}')}"
+        command = f"kubectl get endpointslices --namespace {quote(value.namespace)} {selector}"
         lines = tuple(f"{name}: {', '.join(_addresses(endpoints, name)) or '<unset>'}" for name in slices)
         evidence = Evidence(FactRef("endpointslices"), command, lines or ("No resources found",))
         headings = ("ADDRESS", "PORT", "PROTOCOL", "NAME", "STATE", "POD", "NODE") if rows else ()
@@ -108,15 +97,6 @@ class Service(Shown):
         if not self.endpoint_values:
             notes.append("No endpoints: nobody answers for it")
         return tuple(notes)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Service) and (other.key, other.value.uid) == (self.key, self.value.uid)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.value.uid))
-
-    def __repr__(self) -> str:
-        return f"<Service {self.key}>"
 
 
 def _addresses(endpoints: tuple[Endpoint, ...], name: str) -> list[str]:

@@ -9,17 +9,26 @@ import pandas as pd
 
 from ..explain.comparison import Comparison
 from ..explain.drift import Drift
-from ..parse.api import human_duration
+from ..parse.api import collector_paused, human_duration
 from ..parse.nodes import NodeValue
 from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
+from ..text import printable
 
 __all__ = ["compare_frame", "drift_frame", "endpoints_frame", "nodes_frame", "pods_frame", "services_frame"]
 
 
 def _frame(columns: dict[str, list[object]]) -> pd.DataFrame:
     # object columns throughout: None stays None, and an empty table has the same dtypes as a full one
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    return pd.DataFrame({name: pd.Series(_shown(values), dtype=object) for name, values in columns.items()})
+
+
+def _shown(values: list[object]) -> list[object]:
+    """No name of the API holds a control character; a recording made to deceive may, and tables are printed."""
+    text = "".join(v for v in values if isinstance(v, str))
+    if text.isascii() and text.isprintable():
+        return values
+    return [printable(v) if isinstance(v, str) else v for v in values]
 
 
 def _age(created: datetime | None, now: datetime | None) -> str:
@@ -28,7 +37,8 @@ def _age(created: datetime | None, now: datetime | None) -> str:
 
 def pods_frame(pods: Iterable[PodValue], now: datetime | None) -> pd.DataFrame:
     """One row a pod: namespace name ready status phase restarts age ip ips node host_network."""
-    rows = list(pods)
+    with collector_paused():
+        rows = list(pods)
     frame = _frame(
         {
             "namespace": [p.namespace for p in rows],
@@ -49,7 +59,8 @@ def pods_frame(pods: Iterable[PodValue], now: datetime | None) -> pd.DataFrame:
 
 def services_frame(services: Iterable[ServiceValue], now: datetime | None) -> pd.DataFrame:
     """One row a Service: namespace name type cluster_ip external_ip ports age selector cluster_ips headless."""
-    rows = list(services)
+    with collector_paused():
+        rows = list(services)
     frame = _frame(
         {
             "namespace": [s.namespace for s in rows],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["client_packet", "compare_service", "drift_of", "translate_on"]
+__all__ = ["client_packet", "compare_service", "drift_of", "programmed_on", "translate_on"]
 
 KINDS: tuple[Client, ...] = ("pod", "node", "outside")
 
@@ -83,6 +83,29 @@ def drift_of(cluster: Cluster, node: Node) -> list[Drift]:
     seen = {key: want for key, want in expected.items() if key[0] not in unseen}
     found = compare_node(node.name, mode.mode, seen, programmed)
     return found + [_not_checked(node, why, family) for family, why in sorted(unseen.items())]
+
+
+def programmed_on(
+    cluster: Cluster, node: Node
+) -> tuple[str | None, dict[tuple[int, str], dict[str, object]], dict[int, str]]:
+    """The node's mode, what is programmed, and which families could not be read, and why.
+
+    Keys are the family and ``address:port/protocol``, with ``*`` for any address of the node. Raises FactMissing or
+    FactBroken for what cannot be read.
+    """
+    mode = node.rules.mode.mode
+    if mode is None:
+        return None, {}, {}
+    vips = {ip for service in cluster.api.services.values() for ip in service.cluster_ips}
+    found, unseen = _programmed(node, mode, {4, 6}, vips)
+    told: dict[tuple[int, str], dict[str, object]] = {}
+    for (family, address, port, protocol), value in found.items():
+        groups = {"endpoints": value.cluster, "local endpoints": value.local}
+        told[family, f"{address or '*'}:{port}/{protocol}"] = {
+            name: None if group is None else tuple(sorted(f"{a}:{p}" for a, p in group))
+            for name, group in groups.items()
+        }
+    return mode, told, unseen
 
 
 def _programmed(

@@ -24,8 +24,8 @@ class NodeNetwork(Shown):
     """How one node's pods are connected.
 
     ``attachment``: ``bridge``, ``point-to-point``, ``other``, ``mixed``, ``no pods`` or ``unknown``; ``bridge``: the
-    bridge's name. ``between_nodes``: ``routed``, ``encapsulated``, ``underlay``, ``mixed``, ``no other pods`` or
-    ``unknown``. ``says`` puts both into words.
+    bridge's name. ``between_nodes``: ``routed``, ``encapsulated``, ``underlay``, ``on-link``, ``other``, ``mixed``,
+    ``no other pods`` or ``unknown``. ``says`` puts both into words.
     """
 
     node: str
@@ -54,9 +54,13 @@ def node_network(
     ``commands``: fact -> the command that shows it.
     """
     by_name = {link.name: link for link in links}
-    near = [_attachment(ip, routes, by_name) for ip in sorted(local_pods)]
-    far = [_path(ip, routes, by_name, node_ips) for ip in sorted(remote_pods)]
+    # by definition an uplink is where packets go that nothing else is known of
+    uplinks = frozenset(dev for r in routes if r.network.prefixlen == 0 for _, dev in r.hops if dev)
+    near = [_attachment(ip, routes, by_name, uplinks) for ip in sorted(local_pods)]
+    far = [_path(ip, routes, by_name, node_ips, uplinks) for ip in sorted(remote_pods)]
     attachment, bridges = _agree((kind for kind, _, _ in near), "no pods"), sorted({b for _, b, _ in near if b})
+    if _shared(near, [local_pods[ip] for ip in sorted(local_pods)]):
+        attachment = "other"
     between = _agree((kind for kind, _ in far), "no other pods")
     says = (*_near_words(attachment, bridges, len(near)), *_far_words(between, len(far)))
     ref = FactRef("route.json", node)
@@ -71,7 +75,9 @@ def node_network(
     return NodeNetwork(node, attachment, bridges[0] if len(bridges) == 1 else None, between, says, evidence)
 
 
-def _attachment(ip: str, routes: Sequence[Route], links: Mapping[str, Link]) -> tuple[str, str | None, Route | None]:
+def _attachment(
+    ip: str, routes: Sequence[Route], links: Mapping[str, Link], uplinks: frozenset[str]
+) -> tuple[str, str | None, Route | None]:
     route = route_to(ip, routes)
     if route is None or route.dev is None or route.dev not in links:
         return "unknown", None, route
@@ -79,20 +85,31 @@ def _attachment(ip: str, routes: Sequence[Route], links: Mapping[str, Link]) -> 
     if link.kind == "bridge":
         return "bridge", link.name, route
     alone = route.network.prefixlen == route.network.max_prefixlen and route.via is None
-    return ("point-to-point" if alone else "other"), None, route
+    return ("point-to-point" if alone and link.name not in uplinks else "other"), None, route
+
+
+def _shared(near: Sequence[tuple[str, str | None, Route | None]], pods: Sequence[str]) -> bool:
+    """Whether two pods have their host routes to the same interface: then it is no pod's own."""
+    holders: dict[str, set[str]] = {}
+    for (kind, _, route), pod in zip(near, pods, strict=True):
+        if kind == "point-to-point" and route is not None and route.dev:
+            holders.setdefault(route.dev, set()).add(pod)
+    return any(len(several) > 1 for several in holders.values())
 
 
 def _path(
-    ip: str, routes: Sequence[Route], links: Mapping[str, Link], nodes: Mapping[str, str]
+    ip: str, routes: Sequence[Route], links: Mapping[str, Link], nodes: Mapping[str, str], uplinks: frozenset[str]
 ) -> tuple[str, Route | None]:
     route = route_to(ip, routes)
     if route is None or route.dev is None or route.dev not in links:
         return "unknown", route
-    if links[route.dev].kind in _TUNNELS:
+    if links[route.dev].kind in _TUNNELS or route.raw.get("encap"):
         return "encapsulated", route
-    if route.network.prefixlen == 0:
-        return "underlay", route
-    return ("routed" if route.via in nodes else "underlay"), route
+    if route.via in nodes:
+        return "routed", route
+    if route.dev in uplinks:
+        return ("underlay" if route.via else "on-link"), route
+    return "other", route
 
 
 def _agree(kinds: Iterable[str], nothing: str) -> str:
@@ -118,7 +135,9 @@ def _far_words(between: str, count: int) -> tuple[str]:
     words = {
         "routed": f"{of} have the pods' nodes as gateways: plain routing, packets are not wrapped",
         "encapsulated": f"{of} lead into a tunnel interface: packets are wrapped on their way",
-        "underlay": f"{of} leave it to a router outside of the cluster: what happens there is not seen from here",
+        "underlay": f"{of} name a gateway that is no node: a router knows the way, which is not seen from here",
+        "on-link": f"{of} lead out of the uplink without a gateway: pods answer on the nodes' own link",
+        "other": f"{of} lead to an interface of which these facts do not tell where it goes on",
         "mixed": f"{of} are of several kinds",
         "no other pods": "no pod elsewhere has an address: nothing to see here",
         "unknown": f"{of}: the node has no route to them",

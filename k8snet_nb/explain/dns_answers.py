@@ -6,7 +6,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -63,10 +63,11 @@ def send_through(call: Callable[[dict[str, Any]], dict[str, Any]]) -> Send:
     return send
 
 
-def dig_command(query: Query, server: str, transport: str = "udp") -> str:
+def dig_command(query: Query, server: str, transport: str = "udp", port: int = 53) -> str:
     """What a person would type, in the pod's network namespace, to ask the same."""
     name = "" if query.name == "." else query.name
-    return f"nsenter -t {{pid}} -n dig {'+tcp ' if transport == 'tcp' else ''}{query.type} {name or '.'} @{server}"
+    at = "" if port == 53 else f" -p {port}"
+    return f"nsenter -t {{pid}} -n dig {'+tcp ' if transport == 'tcp' else ''}{query.type} {name or '.'} @{server}{at}"
 
 
 def _says(message: Message | None, error: str | None) -> str:
@@ -81,8 +82,9 @@ class RecordedAnswers:
 
     repeats = False
 
-    def __init__(self, log: DnsLog, ref: FactRef) -> None:
-        self.log, self.ref = log, ref
+    def __init__(self, log: DnsLog, ref: FactRef, absent: str = "") -> None:
+        """``absent``: why there is no log at all, where that is so."""
+        self.log, self.ref, self._absent = log, ref, absent
         self._asks: dict[tuple[str, str, str], list[Ask]] = {}
         for ask in log.asks:
             self._asks.setdefault((ask.name, ask.type, ask.server), []).append(ask)
@@ -99,7 +101,7 @@ class RecordedAnswers:
                 first = self.log.problems[0]
                 why = f"{first}; the answer to {query} at {server} may be the one"
                 raise FactBroken("dns.jsonl", self.ref.where, why, "Record the pod again")
-            return Reply("not recorded", transport=transport or "udp")
+            return Reply("not recorded", transport=transport or "udp", why=self._absent)
         if found.problem:
             raise FactBroken("dns.jsonl", self.ref.where, f"line {found.line}: {found.problem}", "Record the pod again")
         command = dig_command(query, server, found.transport)
@@ -142,7 +144,8 @@ class LiveAnswers:
     """Asks servers now, through ``send``. UDP first and TCP where the reply was truncated or ``use-vc`` is set.
 
     ``limit`` is how many seconds all questions together may take: after it nothing more is sent, and the rest counts as
-    silence that says so. ``log`` keeps each exchange as a line of ``dns.jsonl``: append it to record what was asked.
+    silence that says so. ``ports`` holds those of servers that listen elsewhere than at 53. ``log`` keeps each exchange
+    as a line of ``dns.jsonl``: append it to record what was asked.
     """
 
     repeats = True
@@ -153,12 +156,12 @@ class LiveAnswers:
         resolv: ResolvConf,
         ref: FactRef,
         *,
-        port: int = 53,
+        ports: Mapping[str, int] | None = None,
         limit: float = 30.0,
         ident: Callable[[], int] = lambda: secrets.randbelow(65536),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send, self._resolv, self._ref, self._port = send, resolv, ref, port
+        self._send, self._resolv, self._ref, self._ports = send, resolv, ref, dict(ports or {})
         self._ident, self._clock = ident, clock
         self._end = clock() + limit
         self.log: list[str] = []
@@ -182,11 +185,12 @@ class LiveAnswers:
         seconds = min(server_timeout(self._resolv, server), MAX_TIMEOUT, self._end - self._clock())
         if seconds <= 0:
             return Reply("silent", transport=transport, why="not sent: the time for this look-up is used up")
-        told = self._send(server, self._port, wire, transport, seconds)
+        port = self._ports.get(server, 53)
+        told = self._send(server, port, wire, transport, seconds)
         self._keep(server, query, transport, told)
-        notes = tuple(f"ignored a message {why} ({source} port {port})" for source, port, _, why in told.ignored)
+        notes = tuple(f"ignored a message {why} ({source} port {at})" for source, at, _, why in told.ignored)
         message, why = self._read(wire, told)
-        evidence = Evidence(self._ref, dig_command(query, server, transport), (), _says(message, why))
+        evidence = Evidence(self._ref, dig_command(query, server, transport, port), (), _says(message, why))
         if message is not None:
             return Reply("answered", message, told.ms, transport, "", notes, (evidence,))
         status: Status = "unreachable" if told.kind == "unreachable" else "silent"

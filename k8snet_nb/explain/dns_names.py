@@ -8,14 +8,23 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ..parse.dns import Record
 from ..parse.services import Endpoint, ServiceValue
-from .resolution import DnsAnswer
+from .resolution import DnsAnswer, Joined
 
-__all__ = ["ClusterName", "Joined", "NameDirectory", "cluster_name", "explain_missing", "join"]
+__all__ = [
+    "ClusterName",
+    "Joined",
+    "NameDirectory",
+    "cluster_name",
+    "explain_missing",
+    "explain_tries",
+    "join",
+    "join_answer",
+]
 
 Kind = Literal["service", "port", "endpoint", "pod", "reverse", "incomplete", "outside"]
 
@@ -59,16 +68,6 @@ class ClusterName:
     port: str | None = None
     protocol: str | None = None
     host: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A record and what it is here: ``what`` is the Service or pod (``namespace/name``), ``says`` it in words."""
-
-    record: Record
-    kind: str
-    what: str | None
-    says: str
 
 
 def cluster_name(name: str, domain: str = "cluster.local") -> ClusterName:
@@ -166,14 +165,29 @@ def _srv(record: Record, meant: ClusterName, service: ServiceValue | None, direc
     return Joined(record, "port", service.key, says)
 
 
+def join_answer(answer: DnsAnswer, directory: NameDirectory) -> DnsAnswer:
+    """The same answer with each record joined to the cluster, and each try explained where that says more."""
+    said: tuple[str, ...] = ()
+    if answer.outcome in ("no such name", "no such record", "failed", "not recorded"):
+        said = explain_missing(answer, directory)
+    elif len({each.query.name for each in answer.queries}) > 1:
+        said = explain_tries(answer, directory)
+    return replace(answer, joined=tuple(join(record, directory) for record in answer.records), says=said)
+
+
 def explain_missing(answer: DnsAnswer, directory: NameDirectory) -> tuple[str, ...]:
     """For a name without an answer: what each try looked for and where, and the names that there are instead."""
+    return (*explain_tries(answer, directory), *_elsewhere(answer.asked, directory))
+
+
+def explain_tries(answer: DnsAnswer, directory: NameDirectory) -> tuple[str, ...]:
+    """What each name that was tried means in the cluster: which Service in which namespace, and whether it is there."""
     found: list[str] = []
     for name in dict.fromkeys(each.query.name for each in answer.queries):
         results = dict.fromkeys(each.result for each in answer.queries if each.query.name == name)
         meant = cluster_name(name, directory.domain)
-        found.append(f"{name} {', '.join(results)}: {meant.says}{_absent(meant, directory)}")
-    return (*found, *_elsewhere(answer.asked, directory))
+        found.append(f"{name} {'; '.join(results)}: {meant.says}{_absent(meant, directory)}")
+    return tuple(found)
 
 
 def _absent(meant: ClusterName, directory: NameDirectory) -> str:

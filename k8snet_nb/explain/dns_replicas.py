@@ -27,8 +27,8 @@ class Replica:
     def said(self) -> tuple[str, frozenset[tuple[str, str, str]]] | None:
         """What is compared: the code and the records, without TTL (each replica's cache counts down on its own)."""
         message = self.reply.message
-        if message is None:
-            return None
+        if message is None or message.truncated:
+            return None  # of a truncated reply it is not known what else it would hold
         return message.rcode, frozenset((r.name.lower(), r.type, r.text.lower()) for r in message.answers)
 
 
@@ -59,14 +59,16 @@ def _records(row: Replica) -> tuple[str, ...]:
     return tuple(sorted(f"{record.type} {record.text}" for record in answers))
 
 
-def compare_replicas(query: Query, vip: str, replicas: Mapping[str, str], answers: Answers) -> ReplicaComparison:
+def compare_replicas(
+    query: Query, vip: str, replicas: Mapping[str, str], answers: Answers, service: str = "the Service"
+) -> ReplicaComparison:
     """Ask ``vip`` by UDP and TCP and each replica by UDP. ``replicas``: address -> the pod's ``namespace/name``.
 
     Addresses of the records count as a set: CoreDNS shuffles them on purpose (plugin ``loadbalance``).
     """
     wanted = [
-        (vip, "the Service", "udp"),
-        (vip, "the Service", "tcp"),
+        (vip, service, "udp"),
+        (vip, service, "tcp"),
         *((ip, pod, "udp") for ip, pod in replicas.items()),
     ]
     rows = tuple(Replica(server, who, by, answers.ask(server, query, by)) for server, who, by in wanted)
@@ -81,6 +83,7 @@ def compare_replicas(query: Query, vip: str, replicas: Mapping[str, str], answer
     findings = [f"{row.who} ({row.server}) by {row.transport}: {row.reply.result}" for row in silent]
     if len(groups) > 1:
         findings += [f"{', '.join(_name(r) for r in same)}: {_told(same[0])}" for same in groups.values()]
+    findings += [f"{_name(row)}: truncated, not compared" for row in rows if row.reply.message and row.said is None]
     answered = sum(len(same) for same in groups.values())
     verdict = "disagree" if len(groups) > 1 else "silence" if silent else "agree" if answered > 1 else "not compared"
     evidence = tuple(item for row in rows for item in row.reply.evidence)

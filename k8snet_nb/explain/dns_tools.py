@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..facts import Evidence
 from ..parse.resolv_conf import ResolvConf
 from ..render import Report, Shown
 from .names import Libc, Query, askable, search_expansion
@@ -40,7 +41,10 @@ def _bind(name: str, resolv: ResolvConf, kind: str) -> list[Query]:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """One way to ask: what is typed, where, whose resolv.conf counts, which server and which questions."""
+    """One way to ask: what is typed, where, whose resolv.conf counts, which server and which questions.
+
+    ``result`` is what came of it, empty when it was not tried.
+    """
 
     command: str
     place: str
@@ -48,26 +52,39 @@ class Asker:
     server: str
     queries: tuple[Query, ...]
     says: str
+    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference(Shown):
-    """The ways beside each other. ``node_known`` is False when the node's resolv.conf was not recorded."""
+    """The ways beside each other. ``node_known`` is False when the node's resolv.conf was not recorded.
+
+    ``notes`` say from where the node's file is known; ``evidence`` is that of the results.
+    """
 
     name: str
     ways: tuple[Asker, ...]
     node_known: bool
+    notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     def report(self) -> Report:
         """One row a way, its questions in order."""
-        rows = tuple(
-            (way.command, way.place, way.resolv_of, way.server, tuple(str(query) for query in way.queries))
+        rows = tuple((way.command, way.place, way.server, len(way.queries), way.result or None) for way in self.ways)
+        notes = tuple(
+            f"{way.command} ({way.place}; resolv.conf of {way.resolv_of}): {way.says}. Asks {_first(way.queries)}"
             for way in self.ways
         )
-        notes = tuple(f"{way.command} ({way.place}): {way.says}" for way in self.ways)
+        notes += self.notes
         if not self.node_known:
             notes += ("The node's resolv.conf is not recorded: which server the node's dig would ask is not known",)
-        return Report("", ("COMMAND", "WHERE", "RESOLV.CONF OF", "SERVER", "QUESTIONS WHEN NONE ANSWERS"), rows, notes)
+        return Report("", ("COMMAND", "WHERE", "SERVER", "QUESTIONS AT MOST", "RESULT"), rows, notes, self.evidence)
+
+
+def _first(queries: Sequence[Query]) -> str:
+    """The first questions, and how many more there are."""
+    told = ", then ".join(str(query) for query in queries[:2])
+    return f"{told}, and up to {len(queries) - 2} more" if len(queries) > 2 else told or "nothing"
 
 
 def compare_tools(

@@ -46,10 +46,14 @@ def _hardware(link: Entry, names: Mapping[int, str]) -> str:
     line = f"    link/{link.get('link_type', 'none')} {link.get('address', '')}"
     if "broadcast" in link:
         line += f" {'peer' if 'POINTOPOINT' in link.get('flags', ()) else 'brd'} {link['broadcast']}"
-    if "link_netnsid" in link:
-        number = link["link_netnsid"]
-        line += f" link-netns {names[number]}" if number in names else f" link-netnsid {number}"
-    return line
+    return line + _elsewhere(link, names)
+
+
+def _elsewhere(link: Entry, names: Mapping[int, str]) -> str:
+    if "link_netnsid" not in link:
+        return ""
+    number = link["link_netnsid"]
+    return f" link-netns {names[number]}" if number in names else f" link-netnsid {number}"
 
 
 def _alias(link: Entry) -> list[str]:
@@ -76,9 +80,12 @@ def address_lines(links: Iterable[Entry], names: Mapping[int, str], family: str 
         held = [a for a in link.get("addr_info", ()) if a and family in (None, a["family"])]
         if family and not held:
             continue
-        lines.append(_head(link, False, family == "inet6"))
+        # With -4 the tool leaves out the line of the hardware address, but not what it says after that.
+        lines.append(_head(link, False, family == "inet6") + (_elsewhere(link, names) if family == "inet" else ""))
         if family is None:
-            lines += [_hardware(link, names), *_other_names(link)]
+            lines.append(_hardware(link, names))
+        if family != "inet6":
+            lines += _other_names(link)
         for address in held:
             lines += _address(address)
     return lines

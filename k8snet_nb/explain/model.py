@@ -19,12 +19,17 @@ from ..parse.links import Link, Route, route_to
 from ..parse.pods import PodValue
 from ..render import Report, Shown
 
-__all__ = ["NodeFacts", "Rule", "check_model"]
+__all__ = ["NodeFacts", "Rule", "ServiceAddresses", "check_model"]
+
+_NO_WAY = ("blackhole", "unreachable", "prohibit")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What is known of one node's kernel. None: not collected, see ``missing``. ``flows``: conntrack columns."""
+    """What is known of one node's kernel. None: not collected, see ``missing``. ``flows``: conntrack columns.
+
+    ``families``: those whose routes are known; ``policy_tables``: routing tables beside main that ``ip rule`` asks.
+    """
 
     node: str
     links: Sequence[Link] | None
@@ -33,6 +38,8 @@ class NodeFacts:
     pod_links: Mapping[str, Sequence[Link]]
     commands: Mapping[str, str]
     missing: tuple[str, ...] = ()
+    families: frozenset[int] = frozenset((4, 6))
+    policy_tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,18 @@ class _Finding:
         return "violated" if self.against else ("holds" if self.checked else "not seen")
 
 
-def check_model(pods: Iterable[PodValue], nodes: Sequence[NodeFacts], node_ips: Mapping[str, str]) -> tuple[Rule, ...]:
-    """The four rules, checked. ``node_ips``: address -> node, those of the API."""
+@dataclass(frozen=True, slots=True)
+class ServiceAddresses:
+    """What is translated on purpose: addresses of Services, and ports that are NodePorts on every node."""
+
+    addresses: frozenset[str] = frozenset()
+    node_ports: frozenset[int] = frozenset()
+
+
+def check_model(
+    pods: Iterable[PodValue], nodes: Sequence[NodeFacts], node_ips: Mapping[str, str], services: ServiceAddresses
+) -> tuple[Rule, ...]:
+    """The four rules, checked. ``node_ips``: address -> node (the API's); ``services`` are no counter-examples."""
     alive = [pod for pod in pods if pod.ips and not pod.finished]
     own = [pod for pod in alive if not pod.host_network]
     missing = tuple(dict.fromkeys(why for node in nodes for why in node.missing))
@@ -73,7 +90,7 @@ def check_model(pods: Iterable[PodValue], nodes: Sequence[NodeFacts], node_ips: 
         _unique(alive, own, node_ips),
         _same_inside(own, nodes, missing),
         _pods_reach_pods(own, nodes, missing),
-        _nodes_reach_pods(own, nodes, node_ips, missing),
+        _nodes_reach_pods(own, nodes, node_ips, services, missing),
     )
 
 
@@ -125,14 +142,14 @@ def _same_inside(own: Sequence[PodValue], nodes: Sequence[NodeFacts], missing: t
         f"interfaces inside {found.checked} of {len(own)} pods",
         tuple(found.against),
         tuple(found.evidence),
-        left if len(left) < 6 else (f"the interfaces of {len(left)} pods", *missing),
+        (*(left if len(left) < 6 else (f"the interfaces of {len(left)} pods",)), *(missing if left else ())),
     )
 
 
 def _pods_reach_pods(own: Sequence[PodValue], nodes: Sequence[NodeFacts], missing: tuple[str, ...]) -> Rule:
     addresses = {ip: pod for pod in own for ip in pod.ips}
     found = _Finding()
-    routed = _routes_lead(addresses, nodes, found)
+    routed, unknown = _routes_lead(addresses, nodes, found)
     flows = 0
     for node in nodes:
         if node.flows is None:
@@ -147,12 +164,16 @@ def _pods_reach_pods(own: Sequence[PodValue], nodes: Sequence[NodeFacts], missin
         f"{routed} routes from nodes to pods; {flows} tracked connections from pod to pod",
         tuple(found.against),
         tuple(found.evidence),
-        missing,
+        (*missing, *unknown),
     )
 
 
 def _nodes_reach_pods(
-    own: Sequence[PodValue], nodes: Sequence[NodeFacts], node_ips: Mapping[str, str], missing: tuple[str, ...]
+    own: Sequence[PodValue],
+    nodes: Sequence[NodeFacts],
+    node_ips: Mapping[str, str],
+    services: ServiceAddresses,
+    missing: tuple[str, ...],
 ) -> Rule:
     addresses = {ip for pod in own for ip in pod.ips}
     found = _Finding()
@@ -160,15 +181,18 @@ def _nodes_reach_pods(
     for node in nodes:
         mine = {ip for ip, name in node_ips.items() if name == node.node}
         mine |= {a.address for link in node.links or () for a in link.addresses if a.scope != "link"}
+        mine -= services.addresses  # an IPVS node has the Services' addresses on an interface, too
         if node.flows is None:
             continue
         src, dst = node.flows.orig_src, node.flows.orig_dst
-        between = node.flows[(src.isin(mine) & dst.isin(addresses)) | (src.isin(addresses) & dst.isin(mine))]
+        # a NodePort is a Service's, not the node's
+        to_node = src.isin(addresses) & dst.isin(mine) & ~node.flows.orig_dport.isin(services.node_ports)
+        between = node.flows[(src.isin(mine) & dst.isin(addresses)) | to_node]
         flows += len(between)
         _judge_flows(between, node, found, "between the node and a pod")
     found.checked = flows
     return Rule(
-        "A node and its pods reach each other without NAT",
+        "Nodes and pods reach each other without NAT",
         found.verdict(),
         f"{flows} tracked connections between a node's own addresses and a pod's",
         tuple(found.against),
@@ -177,28 +201,40 @@ def _nodes_reach_pods(
     )
 
 
-def _routes_lead(addresses: Mapping[str, PodValue], nodes: Sequence[NodeFacts], found: _Finding) -> int:
-    count = 0
+def _routes_lead(
+    addresses: Mapping[str, PodValue], nodes: Sequence[NodeFacts], found: _Finding
+) -> tuple[int, tuple[str, ...]]:
+    """How many routes there are from nodes to pods; a node without one is a violation, if routing is plain there.
+
+    A default route is no evidence that the way to a pod is known, nor that it is not: it is told apart.
+    """
+    count, unknown = 0, list[str]()
     for node in nodes:
         if node.routes is None:
             continue
-        lines: list[str] = []
+        lines, by_default, none = list[str](), 0, list[str]()
         for ip, pod in sorted(addresses.items()):
-            route = route_to(ip, node.routes)
-            if route is None or route.type != "unicast":
-                found.against.append(f"{node.node} has no route to {pod.key} ({ip})")
+            if (6 if ":" in ip else 4) not in node.families:
                 continue
-            count += 1
-            lines.append(route.line())
+            route = route_to(ip, node.routes)
+            if route is None or route.type in _NO_WAY:
+                none.append(f"{node.node} has no route to {pod.key} ({ip})")
+            elif route.network.prefixlen == 0:
+                by_default += 1
+            else:
+                lines.append(route.line())
+        count += len(lines)
+        if node.policy_tables:
+            unknown.append(f"routing tables {', '.join(node.policy_tables)} of {node.node}, which ip rule asks too")
+        else:
+            found.against += none
+        if by_default:
+            unknown.append(f"{by_default} pods that {node.node} reaches by its default route: a router knows the way")
         unique = list(dict.fromkeys(lines))
-        ref = FactRef("route.json", node.node)
         shown = tuple(unique[:4]) + ((f"... and {len(unique) - 4} more",) if len(unique) > 4 else ())
-        found.evidence.append(
-            Evidence(
-                ref, node.commands["route.json"], shown, f"{len(lines)} of {len(addresses)} pod addresses have a route"
-            )
-        )
-    return count
+        says = f"{len(lines)} of {len(addresses)} pod addresses have a route"
+        found.evidence.append(Evidence(FactRef("route.json", node.node), node.commands["route.json"], shown, says))
+    return count, tuple(unknown)
 
 
 def _judge_flows(flows: pd.DataFrame, node: NodeFacts, found: _Finding, between: str) -> None:

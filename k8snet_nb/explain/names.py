@@ -6,14 +6,12 @@ for any address family. It is what is asked when no try has an answer; :mod:`res
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Literal
 
-from ..parse.resolv_conf import ResolvConf
+from ..parse.resolv_conf import ResolvConf, ipv4_address
 
 __all__ = [
     "PAIR",
@@ -75,12 +73,8 @@ class Cost:
 
 def is_address(name: str) -> bool:
     """Whether getaddrinfo takes a name for an address: then nothing is asked at all (``10.1`` is 10.0.0.1)."""
-    try:
-        if re.fullmatch(r"[0-9a-fA-Fx.]+", name):
-            socket.inet_aton(name)
-            return True
-    except OSError:
-        pass
+    if ipv4_address(name) is not None:
+        return True
     try:
         IPv6Address(name.partition("%")[0])
     except ValueError:

@@ -38,7 +38,7 @@ class NodeView:
 
     ``local``: all its own addresses (text); ``primary``: its addresses in the API's list; ``pod_addresses``: those of
     its pods; ``pod_networks``: prefixes of pod addresses (podCIDR or the routes' prefixes), for ``-s`` matches;
-    ``pod_interfaces``: interfaces by which pods' packets come in (their bridge, or their veth ends), for ``-i`` matches.
+    ``pod_interfaces``: those by which pods' packets come in (their bridge, or their veth ends), for ``-i`` matches.
     """
 
     node: str
@@ -51,7 +51,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that decided: ``place`` such as ``nat KUBE-SERVICES``, ``text`` as the tool prints it, ``says`` in words."""
+    """One thing that decided: ``place`` such as ``nat KUBE-SERVICES``, ``text`` as printed, ``says`` in words."""
 
     place: str
     text: str

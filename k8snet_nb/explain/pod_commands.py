@@ -32,6 +32,8 @@ ANSWERED = (
 )
 """What can be answered on a recording."""
 
+_WHOSE_FILE = " It is the file that the pod's processes see; entering the network namespace alone shows the node's."
+
 Read = Callable[[str], bytes]
 _OBJECTS = ("address", "link", "route", "neighbour", "neighbor", "rule")
 
@@ -70,7 +72,7 @@ def rendered_command(argv: Sequence[str], read: Read, ref: FactRef) -> CommandOu
     words = tuple(argv)
     exact = {tuple(fact.command.split()): fact.file for fact in FACTS.values() if fact.pod}
     if words == ("cat", "/etc/resolv.conf"):
-        return _output(words, read("resolv.conf").decode("utf-8", "replace"), "resolv.conf", ref)
+        return _output(words, read("resolv.conf").decode("utf-8", "replace"), "resolv.conf", ref, _WHOSE_FILE)
     if words in exact and words[0] == "ip":
         return _output(words, read(exact[words]).decode("utf-8", "replace"), exact[words], ref)
     if words[:1] == ("ss",):

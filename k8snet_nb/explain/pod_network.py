@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..facts import Evidence
 from ..parse.links import Link, Route
 from ..render import Report, Shown
-from .sandbox import NodeFacts, PodFacts, Sandbox, evidence, find_sandbox, host_of
+from .sandbox import NodeView, PodView, Sandbox, evidence, find_sandbox, host_of
 
 __all__ = ["HostInterface", "NoVethPair", "VethPair", "host_interfaces", "pair_of", "primary_link", "veth_of"]
 
@@ -91,7 +91,7 @@ def _loopback(link: Link) -> bool:
     return "LOOPBACK" in link.flags
 
 
-def primary_link(pod: PodFacts) -> Link | None:
+def primary_link(pod: PodView) -> Link | None:
     """The interface that carries the pod's address, else the one of the default route, else the first but loopback."""
     links = [link for link in pod.links or () if not _loopback(link)]
     ips = set(pod.identity.ips)
@@ -101,7 +101,7 @@ def primary_link(pod: PodFacts) -> Link | None:
     return next(iter([*holding, *leading, *links]), None)
 
 
-def veth_of(pod: PodFacts, node: NodeFacts | None, sandbox: Sandbox | None = None) -> VethPair | NoVethPair:
+def veth_of(pod: PodView, node: NodeView | None, sandbox: Sandbox | None = None) -> VethPair | NoVethPair:
     """The pair of the pod's primary interface, or why there is none."""
     found = sandbox or find_sandbox(pod, node)
     if found.host_network:
@@ -119,7 +119,7 @@ def veth_of(pod: PodFacts, node: NodeFacts | None, sandbox: Sandbox | None = Non
     return pair_of(link, pod, node, found)
 
 
-def pair_of(link: Link, pod: PodFacts, node: NodeFacts | None, sandbox: Sandbox) -> VethPair | NoVethPair:
+def pair_of(link: Link, pod: PodView, node: NodeView | None, sandbox: Sandbox) -> VethPair | NoVethPair:
     """The peer on the node of one interface of a pod (a pod may have several, as with Multus)."""
     own = _own_line(link, pod, sandbox)
     if node is None or node.links is None:
@@ -140,7 +140,7 @@ def pair_of(link: Link, pod: PodFacts, node: NodeFacts | None, sandbox: Sandbox)
 
 
 def _confirm(
-    link: Link, peer: Link, pod: PodFacts, node: NodeFacts, sandbox: Sandbox, own: Evidence
+    link: Link, peer: Link, pod: PodView, node: NodeView, sandbox: Sandbox, own: Evidence
 ) -> VethPair | NoVethPair:
     """Both indices agree: who says that the namespaces do too?"""
     back = evidence(
@@ -165,7 +165,7 @@ def _confirm(
 
 
 def _pair(
-    link: Link, peer: Link, pod: PodFacts, node: NodeFacts, decided_by: str, proof: tuple[Evidence, ...]
+    link: Link, peer: Link, pod: PodView, node: NodeView, decided_by: str, proof: tuple[Evidence, ...]
 ) -> VethPair:
     addresses = {address.address for address in link.addresses} | set(pod.identity.ips)
     routes = [r for r in node.routes or () if r.dev == peer.name and r.type == "unicast" and host_of(r) in addresses]
@@ -186,13 +186,13 @@ def _pair(
     return VethPair(link, peer, bridge, route, decided_by, proof)
 
 
-def _own_line(link: Link, pod: PodFacts, sandbox: Sandbox) -> Evidence:
+def _own_line(link: Link, pod: PodView, sandbox: Sandbox) -> Evidence:
     where = f"index {link.peer_ifindex} in namespace id {link.peer_nsid}" if link.peer_ifindex else "no other namespace"
     says = f"{link.name} ({link.ifindex}, {link.kind or 'no kind'}) points to {where}"
     return evidence("addr.json", pod.identity.node, [link.line()], says, pod.identity.name, sandbox.pid)
 
 
-def _elsewhere(link: Link, peer: Link | None, node: NodeFacts, proof: tuple[Evidence, ...]) -> NoVethPair:
+def _elsewhere(link: Link, peer: Link | None, node: NodeView, proof: tuple[Evidence, ...]) -> NoVethPair:
     if peer is None:
         text = f"{link.name} points to index {link.peer_ifindex}, and {node.node} has no such interface"
         return NoVethPair("peer_elsewhere", text, link, None, proof)
@@ -201,7 +201,7 @@ def _elsewhere(link: Link, peer: Link | None, node: NodeFacts, proof: tuple[Evid
     return NoVethPair("peer_elsewhere", f"{link.name}'s peer is not on the node: {says}", link, None, (*proof, line))
 
 
-def _on_parent(link: Link, node: NodeFacts, text: str, code: str, proof: tuple[Evidence, ...]) -> NoVethPair:
+def _on_parent(link: Link, node: NodeView, text: str, code: str, proof: tuple[Evidence, ...]) -> NoVethPair:
     parent = next((other for other in node.links or () if other.ifindex == link.peer_ifindex), None)
     if parent is None:
         return NoVethPair(code, text, link, None, proof)
@@ -212,7 +212,7 @@ def _on_parent(link: Link, node: NodeFacts, text: str, code: str, proof: tuple[E
     )
 
 
-def _namespace_of(nsid: int | None, node: NodeFacts) -> tuple[int | None, tuple[Evidence, ...]]:
+def _namespace_of(nsid: int | None, node: NodeView) -> tuple[int | None, tuple[Evidence, ...]]:
     """The inode that a namespace id of the node stands for; None when nothing says it, or two facts disagree."""
     if nsid is None:
         return None, ()
@@ -237,7 +237,7 @@ def _namespace_of(nsid: int | None, node: NodeFacts) -> tuple[int | None, tuple[
     return inode, tuple(proof)
 
 
-def _witnesses(link: Link, peer: Link, node: NodeFacts) -> tuple[Evidence, ...]:
+def _witnesses(link: Link, peer: Link, node: NodeView) -> tuple[Evidence, ...]:
     """What else ties the pod's interface to this interface of the node: its MAC address or its own route."""
     addresses = {address.address for address in link.addresses}
     told = [
@@ -258,11 +258,11 @@ def _witnesses(link: Link, peer: Link, node: NodeFacts) -> tuple[Evidence, ...]:
     return tuple(evidence(fact, node.node, [line], f"{what} is behind {peer.name}") for fact, line, what in told)
 
 
-def host_interfaces(node: NodeFacts, pods: Sequence[PodFacts]) -> tuple[HostInterface, ...]:
+def host_interfaces(node: NodeView, pods: Sequence[PodView]) -> tuple[HostInterface, ...]:
     """Every interface of a node, and which pod is behind it. Empty when the node's interfaces were not read."""
     here = [pod for pod in pods if pod.identity.node == node.node]
     boxes = [(pod, find_sandbox(pod, node)) for pod in here]
-    behind: dict[int, tuple[PodFacts, VethPair]] = {}
+    behind: dict[int, tuple[PodView, VethPair]] = {}
     for pod, box in boxes:
         if box.host_network:
             continue
@@ -277,7 +277,7 @@ def host_interfaces(node: NodeFacts, pods: Sequence[PodFacts]) -> tuple[HostInte
 
 
 def _host_interface(
-    link: Link, node: NodeFacts, known: tuple[PodFacts, VethPair] | None, homes: dict[int | None, str]
+    link: Link, node: NodeView, known: tuple[PodView, VethPair] | None, homes: dict[int | None, str]
 ) -> HostInterface:
     if known is not None:
         pod, pair = known

@@ -12,7 +12,7 @@ from ..render import Report, Shown
 from .dns_walk import Answers, Reply, Status, Step, Try, Walk
 from .names import PAIR, Libc, asked, plan
 
-__all__ = ["Answers", "DnsAnswer", "Reply", "Status", "Try", "resolve"]
+__all__ = ["Answers", "DnsAnswer", "Joined", "Reply", "Status", "Try", "resolve"]
 
 _EAI: dict[Step, str] = {
     "nxdomain": "EAI_NONAME",
@@ -25,6 +25,16 @@ _EAI: dict[Step, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """A record and what it is here: ``what`` is the Service or pod (``namespace/name``), ``says`` it in words."""
+
+    record: Record
+    kind: str
+    what: str | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class DnsAnswer(Shown):
     """What a program is told, and how it came to that.
 
@@ -32,7 +42,8 @@ class DnsAnswer(Shown):
     None when no server's word decided: see ``outcome`` (``found`` ``no such name`` ``no such record`` ``failed``
     ``no answer`` ``unreachable`` ``not recorded`` ``an address`` ``cannot be asked``). ``eai`` is getaddrinfo's
     error (empty: none, or not known; EAI_NODATA is EAI_NONAME in musl before 1.2.4). ``server`` and ``name`` are those
-    of the reply that decided.
+    of the reply that decided. ``joined``: each record and what it is in the cluster; ``says``: what each name that was
+    tried means there, and what else there is by that name (both empty until joined).
     """
 
     asked: str
@@ -46,6 +57,8 @@ class DnsAnswer(Shown):
     eai: str
     why: str
     evidence: tuple[Evidence, ...] = ()
+    joined: tuple[Joined, ...] = ()
+    says: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -59,7 +72,9 @@ class DnsAnswer(Shown):
             for at in self.queries
         )
         notes = [f"{self.asked}: {' '.join(filter(None, (self.outcome, self.rcode, self.eai)))}. {self.why}"]
-        notes += [str(record) for record in self.records]
+        known = {each.record: each.says for each in self.joined}
+        notes += [f"{record}: {known[record]}" if record in known else str(record) for record in self.records]
+        notes += self.says
         notes += dict.fromkeys(note for at in self.queries for note in at.reply.notes)
         headings = ("QUESTION", "SEARCH DOMAIN", "SERVER", "BY", "RESULT", "MS")
         return Report("", headings, rows, tuple(notes), self.evidence)

@@ -16,8 +16,9 @@ from ..parse.links import Link, Route
 from ..parse.namespaces import Namespace, NamespaceId, PodProcesses, process_line
 from ..parse.pods import PodValue
 from ..parse.routing import FdbEntry, Neighbour
+from ..render import Report, Shown
 
-__all__ = ["NodeFacts", "PodFacts", "PodIdentity", "Sandbox", "evidence", "find_sandbox", "host_of", "pod_identity"]
+__all__ = ["NodeView", "PodIdentity", "PodView", "Sandbox", "evidence", "find_sandbox", "host_of", "pod_identity"]
 
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
@@ -47,7 +48,7 @@ def pod_identity(pod: PodValue) -> PodIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeView:
     """What a node's kernel said. None in place of a tuple: that fact was not collected. ``netns``: its own inode."""
 
     node: str
@@ -69,7 +70,7 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class PodFacts:
+class PodView:
     """A pod and what was read in its network namespace. None: not collected."""
 
     identity: PodIdentity
@@ -79,7 +80,7 @@ class PodFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Shown):
     """Where a pod lives on its node.
 
     ``pid``: the sandbox process, None where there is none. ``netns``: the namespace's inode, None where unknown.
@@ -94,6 +95,13 @@ class Sandbox:
     reason: str = ""
     text: str = ""
     evidence: tuple[Evidence, ...] = ()
+
+    def report(self) -> Report:
+        """Process and namespace in one row, what is missing, and how it is known."""
+        headings = ("SANDBOX PID", "NETWORK NAMESPACE", "HOST NETWORK", "ALL ITS PIDS")
+        host = None if self.netns is None and not self.host_network else self.host_network
+        row = (self.pid, self.netns, host, self.pids)
+        return Report("", headings, (row,), (self.text,) if self.text else (), self.evidence)
 
 
 def evidence(
@@ -112,7 +120,7 @@ def host_of(route: Route) -> str | None:
     return str(route.network.network_address) if alone else None
 
 
-def find_sandbox(pod: PodFacts, node: NodeFacts | None) -> Sandbox:
+def find_sandbox(pod: PodView, node: NodeView | None) -> Sandbox:
     """The pod's sandbox process and network namespace on its node, or the reason why they are not known."""
     identity = pod.identity
     if identity.node is None:
@@ -128,7 +136,7 @@ def find_sandbox(pod: PodFacts, node: NodeFacts | None) -> Sandbox:
     return _host_network(pod, node, found) or found
 
 
-def _by_cgroup(identity: PodIdentity, node: NodeFacts) -> Sandbox:
+def _by_cgroup(identity: PodIdentity, node: NodeView) -> Sandbox:
     processes = node.processes or ()
     members = [p for p in processes if (named := pod_of(p.cgroups)) and same_pod(named.uid, identity.identities)]
     members.sort(key=lambda process: process.pid)
@@ -147,7 +155,7 @@ def _by_cgroup(identity: PodIdentity, node: NodeFacts) -> Sandbox:
     return _without_pause(identity, node, members, why)
 
 
-def _without_pause(identity: PodIdentity, node: NodeFacts, members: list[ProcessRecord], why: str) -> Sandbox:
+def _without_pause(identity: PodIdentity, node: NodeView, members: list[ProcessRecord], why: str) -> Sandbox:
     pids = tuple(process.pid for process in members)
     inodes = {process.netns for process in members if process.netns is not None}
     if not identity.host_network and len(inodes) > 1:
@@ -162,7 +170,7 @@ def _without_pause(identity: PodIdentity, node: NodeFacts, members: list[Process
     return Sandbox(None, inode, pids=pids, evidence=(evidence("processes.json", node.node, lines, says),))
 
 
-def _as_collected(pod: PodFacts) -> Sandbox:
+def _as_collected(pod: PodView) -> Sandbox:
     said, identity = pod.processes or PodProcesses(None, None, None), pod.identity
     if said.netns is None:
         return Sandbox(pids=said.pids, reason="no_process", text=f"no process of {identity.name} was found on its node")
@@ -177,7 +185,7 @@ def _as_collected(pod: PodFacts) -> Sandbox:
     )
 
 
-def _by_address(identity: PodIdentity, node: NodeFacts, found: Sandbox) -> Sandbox:
+def _by_address(identity: PodIdentity, node: NodeView, found: Sandbox) -> Sandbox:
     """No process left: the bound namespace behind the interface to which the node sends the pod's address."""
     for address in identity.ips:
         devices = {route.dev: route.line() for route in node.routes or () if host_of(route) == address}
@@ -192,7 +200,7 @@ def _by_address(identity: PodIdentity, node: NodeFacts, found: Sandbox) -> Sandb
     return found
 
 
-def _with_bound(found: Sandbox, node: NodeFacts, identity: PodIdentity) -> Sandbox:
+def _with_bound(found: Sandbox, node: NodeView, identity: PodIdentity) -> Sandbox:
     space = next((space for space in node.namespaces or () if space.inode == found.netns), None)
     if space is None:
         return found
@@ -203,7 +211,7 @@ def _with_bound(found: Sandbox, node: NodeFacts, identity: PodIdentity) -> Sandb
     return replace(found, bound=space.bound, evidence=(*found.evidence, proof))
 
 
-def _host_network(pod: PodFacts, node: NodeFacts | None, found: Sandbox) -> Sandbox | None:
+def _host_network(pod: PodView, node: NodeView | None, found: Sandbox) -> Sandbox | None:
     own = node.own_netns if node else None
     if found.netns is not None and own is not None:
         if found.netns != own:

@@ -80,10 +80,9 @@ class Translation(Shown):
     def report(self) -> Report:
         """The endpoints with their shares, what else is known, each client's branch, and the rules that decided."""
         t = self.target
-        title = (
-            f"{self.service} port {self.port}, by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol},"
-            f" on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}: {_ACTIONS[self.action]}"
-        )
+        by = f"by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol}"
+        where = f"on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}"
+        title = f"{self.service} port {self.port}, {by}, {where}: {_ACTIONS[self.action]}"
         rows = tuple(
             (
                 share_text(b.probability),

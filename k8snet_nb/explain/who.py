@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import FactMissing, Refused
+from ..errors import FactError, Refused
 from ..facts import Evidence, FactRef
 from ..parse.links import Link
 from ..parse.nodes import NodeValue
@@ -61,24 +61,36 @@ def who(address: str, look: Directory) -> Who:
         ip = str(ipaddress.ip_address(address.strip()))
     except ValueError:
         raise Refused(f"{printable(address)!r} is no IPv4 or IPv6 address; names are DNS's business") from None
-    found = [*_services(ip, look), *_nodes(ip, look), *_pods(ip, look), *_endpoints(ip, look)]
-    unknown: tuple[str, ...] = ()
+    found: list[Who] = []
+    broken: list[FactError] = []
+    for search in (_services, _nodes, _pods, _endpoints):
+        try:
+            found += search(ip, look)
+        except FactError as error:  # what another list says of the address still holds
+            broken.append(error)
+    unknown = tuple(str(error) for error in broken)
     if not found or all(w.kind == "endpoint" for w in found):
-        own, unknown = _own_addresses(ip, look)
-        found = [*own, *found]
+        own, missing = _own_addresses(ip, look)
+        found, unknown = [*own, *found], unknown + missing
+    if not found and broken:
+        raise broken[0]
     if not found:
-        says, line = _unknown(ip, look)
+        says, because, more = _unknown(ip, look)
         searched = tuple(
-            Evidence(FactRef(resource), _command(resource), (line,) if line and resource == "nodes" else (), f"no {ip}")
+            Evidence(FactRef(resource), _command(resource), (), f"{ip} is not there")
             for resource in ("pods", "services", "endpointslices", "nodes")
+        ) + tuple(
+            Evidence(FactRef("addr.json", node), look.command(FactRef("addr.json", node)), (), f"{ip} is not there")
+            for node in look.readable()
         )
-        return Who(ip, "unknown", None, says, evidence=searched, unknown=unknown)
+        return Who(ip, "unknown", None, says, evidence=(*because, *searched), unknown=unknown + more)
     first, *rest = found
     return Who(ip, first.kind, first.name, first.says, tuple(rest), first.evidence, unknown)
 
 
-def _kubectl(resource: str, line: str, says: str) -> Evidence:
-    return Evidence(FactRef(resource), _command(resource), (line,), says)
+def _kubectl(resource: str, columns: Iterable[object], says: str) -> Evidence:
+    """A line of ``kubectl get`` in its own columns."""
+    return Evidence(FactRef(resource), _command(resource), ("  ".join(str(c or "<none>") for c in columns),), says)
 
 
 def _command(resource: str) -> str:
@@ -87,16 +99,16 @@ def _command(resource: str) -> str:
 
 def _services(ip: str, look: Directory) -> Iterable[Who]:
     for service in look.services():
-        for addresses, field, says in (
-            (service.cluster_ips, "spec.clusterIPs", "a cluster IP"),
-            (service.load_balancer, "status.loadBalancer.ingress", "a load balancer's address"),
-            (service.external_ips, "spec.externalIPs", "an external IP"),
+        for addresses, says in (
+            (service.cluster_ips, "a cluster IP"),
+            (service.load_balancer, "a load balancer's address"),
+            (service.external_ips, "an external IP"),
         ):
             if ip in addresses:
-                line = f"{service.key}: {field} {', '.join(addresses)}"
-                ports = ", ".join(map(str, service.ports))
+                ports = ",".join(map(str, service.ports))
                 words = f"{says} of the {service.type} Service, ports {ports}"
-                yield Who(ip, "service", service.key, words, evidence=(_kubectl("services", line, words),))
+                shown = (service.namespace, service.name, service.type, service.cluster_ip, service.external_ip, ports)
+                yield Who(ip, "service", service.key, words, evidence=(_kubectl("services", shown, words),))
 
 
 def _nodes(ip: str, look: Directory) -> Iterable[Who]:
@@ -104,28 +116,30 @@ def _nodes(ip: str, look: Directory) -> Iterable[Who]:
         for kind, address in node.addresses:
             if address == ip:
                 says = f"the node's {kind}"
-                line = f"{node.name}: status.addresses {kind} {address}"
-                yield Who(ip, "node", node.name, says, evidence=(_kubectl("nodes", line, says),))
+                evidence = _kubectl("nodes", (node.name, node.status, address), says)
+                yield Who(ip, "node", node.name, says, evidence=(evidence,))
 
 
 def _pods(ip: str, look: Directory) -> Iterable[Who]:
     for pod in look.pods_by_ip().get(ip, ()):
         says = "a pod on the host network: it has its node's address" if pod.host_network else f"a pod on {pod.node}"
-        line = f"{pod.key}: status.podIPs {', '.join(pod.ips)}, node {pod.node}, {pod.status}"
-        yield Who(ip, "pod", pod.key, says, evidence=(_kubectl("pods", line, says),))
+        shown = (pod.namespace, pod.name, pod.ready, pod.status, ip, pod.node)
+        yield Who(ip, "pod", pod.key, says, evidence=(_kubectl("pods", shown, says),))
 
 
 def _endpoints(ip: str, look: Directory) -> Iterable[Who]:
-    pods = {pod.key for pod in look.pods_by_ip().get(ip, ())}
+    pods = {(pod.key, pod.uid) for pod in look.pods_by_ip().get(ip, ())} | {
+        (pod.key, None) for pod in look.pods_by_ip().get(ip, ())
+    }
     for service, endpoints in look.endpoints().items():
-        mine = [e for e in endpoints if e.address == ip and (e.pod is None or e.pod not in pods)]
+        mine = [e for e in endpoints if e.address == ip and (e.pod is None or (e.pod, e.pod_uid or None) not in pods)]
         if mine:
             ports = ", ".join(f"{e.port}/{e.protocol} {e.state}" for e in mine)
             gone = sorted({e.pod for e in mine if e.pod})
             what = f"an endpoint whose pod {', '.join(gone)} is not there" if gone else "an endpoint that is no pod"
             says = f"{what}, of {service or 'no Service'}: {ports}"
-            line = f"EndpointSlice {mine[0].slice}: addresses {ip}, ports {ports}"
-            yield Who(ip, "endpoint", service, says, evidence=(_kubectl("endpointslices", line, says),))
+            evidence = _kubectl("endpointslices", (mine[0].slice, ports, ip), says)
+            yield Who(ip, "endpoint", service, says, evidence=(evidence,))
 
 
 def _own_addresses(ip: str, look: Directory) -> tuple[list[Who], tuple[str, ...]]:
@@ -135,7 +149,7 @@ def _own_addresses(ip: str, look: Directory) -> tuple[list[Who], tuple[str, ...]
     for node in look.readable():
         try:
             links = look.links(node)
-        except FactMissing as error:
+        except FactError as error:
             missing.append(str(error))
             continue
         mine = [link for link in links if any(a.address == ip for a in link.addresses)]
@@ -143,29 +157,37 @@ def _own_addresses(ip: str, look: Directory) -> tuple[list[Who], tuple[str, ...]
             ref = FactRef("addr.json", node)
             names = ", ".join(link.name for link in mine)
             says = f"the node's own address on {names}; the API does not list it"
+            if all(link.kind == "dummy" for link in mine):
+                says = f"on {names}, a dummy interface where nobody listens: IPVS keeps Service addresses on such a one"
             evidence = Evidence(ref, look.command(ref), tuple(link.line() for link in mine[:3]), says)
             found.append(Who(ip, "node", node, says, evidence=(evidence,)))
     return found, tuple(missing)
 
 
-def _unknown(ip: str, look: Directory) -> tuple[str, str]:
-    """In words what an address could be that nobody holds, and the line of the nodes that says so."""
+def _unknown(ip: str, look: Directory) -> tuple[str, tuple[Evidence, ...], tuple[str, ...]]:
+    """In words what an address could be that nobody holds, the evidence for that, and what could not be looked at."""
     address = ipaddress.ip_address(ip)
     if address.is_loopback:
-        return "loopback: every network namespace has its own", ""
-    for said in _ranges(look):
+        return "loopback: every network namespace has its own", (), ()
+    if address.is_link_local:
+        return "link-local: means something on one link only; pods' own ones were not searched", (), ()
+    ranges, missing = _ranges(look)
+    for said in ranges:
         if address in ipaddress.ip_network(said, strict=False):
-            return f"in the Service range {said}, but no Service holds it", ""
+            says = f"in the Service range {said}, but no Service holds it"
+            return says, (Evidence(FactRef("servicecidrs"), "kubectl get servicecidrs", (said,), says),), missing
     for node in look.nodes():
         for cidr in node.pod_cidrs:
             if address in ipaddress.ip_network(cidr, strict=False):
                 says = f"in the pod range {cidr} of {node.name}, but no pod holds it"
-                return says, f"{node.name}: spec.podCIDRs {', '.join(node.pod_cidrs)}"
-    return "nothing in this cluster's API holds it; outside the cluster, or gone", ""
+                command = "kubectl get nodes -o custom-columns=NAME:.metadata.name,PODCIDRS:.spec.podCIDRs"
+                line = f"{node.name}  [{' '.join(node.pod_cidrs)}]"
+                return says, (Evidence(FactRef("nodes"), command, (line,), says),), missing
+    return "nothing in this cluster's API holds it; outside the cluster, or gone", (), missing
 
 
-def _ranges(look: Directory) -> tuple[str, ...]:
+def _ranges(look: Directory) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
-        return look.service_ranges()
-    except FactMissing:  # clusters before ServiceCIDR (1.33) have no such list
-        return ()
+        return look.service_ranges(), ()
+    except FactError as error:  # clusters before ServiceCIDR (1.33) have no such list
+        return (), (str(error),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,25 @@ from typing import Any
 from ..errors import FactBroken
 from ..render import printable
 
-__all__ = ["canonical_ip", "human_duration", "parse_list", "parse_object", "parse_time"]
+__all__ = [
+    "canonical_host",
+    "canonical_ip",
+    "collector_paused",
+    "count",
+    "human_duration",
+    "mapping",
+    "name",
+    "parse_list",
+    "parse_object",
+    "parse_time",
+]
 
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}")
 _WHERE = "the Kubernetes API"
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Parsing makes a million small objects and no cycle; the collector would walk all of them, again and again."""
     was_on = gc.isenabled()
     gc.disable()
@@ -33,7 +46,7 @@ def _collector_paused() -> Iterator[None]:
 def parse_object(content: bytes, resource: str) -> dict[str, Any]:
     """One JSON object of the API. Raises FactBroken with the position of the first bad byte."""
     try:
-        with _collector_paused():
+        with collector_paused():
             value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FactBroken(
@@ -71,13 +84,34 @@ def parse_time(said: Any) -> datetime | None:
 
 
 def canonical_ip(text: Any) -> str:
-    """An address in its canonical spelling (RFC 5952 for IPv6); other text comes back as it is."""
-    if isinstance(text, str) and text.replace(".", "").isdecimal():
-        return text  # IPv4 has one spelling in the API; this path is taken tens of thousands of times
+    """An address in its canonical spelling (RFC 5952 for IPv6). Raises ValueError for what is none."""
+    if isinstance(text, str) and _IPV4.fullmatch(text):
+        return text  # IPv4 has one spelling; this path is taken tens of thousands of times
+    return str(ipaddress.ip_address(str(text)))
+
+
+def canonical_host(text: Any) -> str:
+    """The same for what may also be a host name (of a load balancer, in an FQDN slice), which stays as it is."""
     try:
-        return str(ipaddress.ip_address(str(text)))
+        return canonical_ip(text)
     except ValueError:
-        return str(text)
+        return name(text)
+
+
+def name(value: Any) -> str:
+    """A name of the API: text. Raises ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.60} where a name belongs")
+    return value
+
+
+def count(value: Any) -> int:
+    """A small number of the API, 0 for none. Raises ValueError for what is none."""
+    if value is None:
+        return 0
+    if not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise ValueError(f"{value!r:.60} where a small number belongs")
+    return value
 
 
 def human_duration(span: timedelta) -> str:

@@ -287,6 +287,13 @@ def parse_conntrack(data: bytes | str, *, fact: str = "conntrack.txt", where: st
     text is something else altogether, or when it holds conntrack's own error message. An empty text is an empty table.
     """
     raw = data.encode() if isinstance(data, str) else data
+    if b"\0" in raw:
+        raise FactBroken(
+            fact,
+            where,
+            f"line {raw[: raw.index(0)].count(10) + 1}: holds zero bytes, this is no text",
+            "Collect it again.",
+        )
     if raw.lstrip().startswith(b"<"):
         raise FactBroken(fact, where, "line 1: XML is not read", _ADVICE)
     return _finish(_read(to_entries(raw) if is_save(raw) else raw, fact, where), fact, where)

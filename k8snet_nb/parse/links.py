@@ -65,9 +65,10 @@ class Link:
 
 def parse_links(content: bytes, ref: FactRef) -> tuple[Link, ...]:
     """Interfaces of one namespace, in the order of their index. Raises FactBroken naming the bad item."""
-    return tuple(
-        sorted((_link(item, n, ref) for n, item in enumerate(json_list(content, ref))), key=lambda k: k.ifindex)
-    )
+    links = [_link(item, n, ref) for n, item in enumerate(json_list(content, ref))]
+    if not links:
+        raise broken(ref, "lists no interface at all, where every network namespace has lo")
+    return tuple(sorted(links, key=lambda k: k.ifindex))
 
 
 def _link(item: dict[str, Any], number: int, ref: FactRef) -> Link:
@@ -90,7 +91,7 @@ def _link(item: dict[str, Any], number: int, ref: FactRef) -> Link:
             addresses=tuple(_address(a) for a in item.get("addr_info") or () if a),
             raw=item,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise broken(ref, f"item {number} is no interface ({type(error).__name__}: {error})") from error
 
 
@@ -139,12 +140,15 @@ def _route(item: dict[str, Any], number: int, ref: FactRef) -> Route:
         via = item.get("gateway") or (item.get("via") or {}).get("host")
         dst = str(item["dst"])
         if dst == "default":
-            six = ref.fact == "route6.json" or ":" in str(via or item.get("prefsrc") or "")
+            # only IPv6 routes have a router preference: it tells the family of a default without a gateway
+            six = ref.fact == "route6.json" or "pref" in item or ":" in str(via or item.get("prefsrc") or "")
             dst = "::/0" if six else "0.0.0.0/0"
         hops = tuple(
             (h.get("gateway") or (h.get("via") or {}).get("host"), h.get("dev")) for h in item.get("nexthops") or ()
         )
         hops = hops or ((via, item.get("dev")),)
+        if not all(part is None or isinstance(part, str) for hop in hops for part in hop):
+            raise ValueError("a gateway or an interface that is no text")
         return Route(
             type=str(item.get("type", "unicast")),
             network=ipaddress.ip_network(dst, strict=False),
@@ -156,7 +160,7 @@ def _route(item: dict[str, Any], number: int, ref: FactRef) -> Route:
             hops=hops,
             raw=item,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise broken(ref, f"item {number} is no route ({type(error).__name__}: {error})") from error
 
 
@@ -167,5 +171,9 @@ def route_to(address: str, routes: Iterable[Route], table: str = "main") -> Rout
     """
     ip = ipaddress.ip_address(address)
     fits = [r for r in routes if r.table == table and r.network.version == ip.version and ip in r.network]
-    fits = [r for r in fits if r.type not in ("broadcast", "multicast", "anycast")]
+    fits = [r for r in fits if r.type not in ("broadcast", "multicast", "anycast") and not _dead(r)]
     return max(fits, key=lambda r: (r.network.prefixlen, -r.metric), default=None)
+
+
+def _dead(route: Route) -> bool:
+    return "dead" in (route.raw.get("flags") or ())

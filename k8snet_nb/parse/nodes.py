@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .api import canonical_ip, mapping, parse_time
+from .api import canonical_host, mapping, parse_time
 
 __all__ = ["NodeValue", "parse_node"]
 
@@ -50,8 +51,8 @@ def parse_node(item: Mapping[str, Any]) -> NodeValue:
         roles=tuple(roles),
         created=parse_time(meta.get("creationTimestamp")),
         version=str(info.get("kubeletVersion") or ""),
-        addresses=tuple((str(a.get("type")), canonical_ip(a.get("address"))) for a in status.get("addresses") or ()),
-        pod_cidrs=tuple(str(cidr) for cidr in cidrs),
+        addresses=tuple((str(a.get("type")), canonical_host(a.get("address"))) for a in status.get("addresses") or ()),
+        pod_cidrs=tuple(str(ipaddress.ip_network(cidr, strict=False)) for cidr in cidrs),
         kernel=str(info.get("kernelVersion") or ""),
         os_image=str(info.get("osImage") or ""),
         runtime=str(info.get("containerRuntimeVersion") or ""),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import FactBroken
-from .api import canonical_ip, mapping, parse_time
+from .api import canonical_ip, count, mapping, name, parse_time
 
 __all__ = ["PodValue", "parse_pod"]
 
@@ -33,13 +33,10 @@ class PodValue:
     created: datetime | None
     deleted: datetime | None
     ips: tuple[str, ...]
-    host_ips: tuple[str, ...]
     host_network: bool
-    is_ready: bool
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owner: str | None
-    dns_policy: str
     raw: Mapping[str, Any]
 
     @property
@@ -56,46 +53,44 @@ class PodValue:
 def parse_pod(item: Mapping[str, Any]) -> PodValue:
     """A Pod of the API. Raises FactBroken when it lacks what every pod of an API server has (spec, status)."""
     meta = item["metadata"]
-    namespace, name = str(meta.get("namespace", "default")), str(meta["name"])
-    spec, status = (_part(item, name, f"pod {namespace}/{meta['name']}") for name in ("spec", "status"))
+    namespace, own_name = str(meta.get("namespace", "default")), str(meta["name"])
+    spec, status = _part(item, "spec", namespace, own_name), _part(item, "status", namespace, own_name)
     containers, restarts, word = _containers(meta, spec, status)
     owners = meta.get("ownerReferences") or ()
     owner = next((f"{o.get('kind')}/{o.get('name')}" for o in owners if o.get("controller")), None)
     return PodValue(
         namespace=namespace,
-        name=name,
+        name=own_name,
         uid=str(meta.get("uid", "")),
-        node=spec.get("nodeName") or None,
+        node=name(spec["nodeName"]) if spec.get("nodeName") else None,
         phase=str(status.get("phase") or "Unknown"),
         status=word,
         ready=containers,
         restarts=restarts,
         created=parse_time(meta.get("creationTimestamp")),
         deleted=parse_time(meta.get("deletionTimestamp")),
-        ips=_ips(status, "podIP"),
-        host_ips=_ips(status, "hostIP"),
+        ips=_ips(status),
         host_network=spec.get("hostNetwork") is True,
-        is_ready=_condition(status, "Ready"),
         labels=mapping(meta.get("labels")),
         annotations=mapping(meta.get("annotations")),
         owner=owner,
-        dns_policy=str(spec.get("dnsPolicy") or "ClusterFirst"),
         raw=item,
     )
 
 
-def _part(item: Mapping[str, Any], part: str, where: str) -> dict[str, Any]:
+def _part(item: Mapping[str, Any], part: str, namespace: str, own_name: str) -> dict[str, Any]:
     value = item.get(part)
     if not isinstance(value, dict):
+        where = f"pod {namespace}/{own_name}"
         raise FactBroken("pods.json", where, f"has no {part}", "An API server always sends it: record it again.")
     return value
 
 
-def _ips(status: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    many = status.get(f"{field}s")
+def _ips(status: Mapping[str, Any]) -> tuple[str, ...]:
+    many = status.get("podIPs")
     if isinstance(many, list) and many:
         return tuple(canonical_ip(entry["ip"]) for entry in many if isinstance(entry, dict) and entry.get("ip"))
-    return (canonical_ip(status[field]),) if status.get(field) else ()
+    return (canonical_ip(status["podIP"]),) if status.get("podIP") else ()
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> bool:
@@ -111,18 +106,12 @@ def _containers(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mappin
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated":
             word = "SchedulingGated"
-    ready, restarts, init_word = _init_word(status, inits, sidecars)
-    if init_word is not None and not _condition(status, "Initialized"):
-        word = init_word
-    else:
-        restarts = sum(
-            int(c.get("restartCount") or 0)
-            for c in status.get("initContainerStatuses") or ()
-            if c.get("name") in sidecars
-        )
+    ready, restarts, sidecar_restarts, init_word = _init_word(status, inits, sidecars)
+    word = init_word or word
+    if init_word is None or _condition(status, "Initialized"):
         word, more_ready, more_restarts = _main_word(word, status)
         ready += more_ready
-        restarts += more_restarts
+        restarts = sidecar_restarts + more_restarts
     if meta.get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             word = "Unknown"
@@ -131,24 +120,29 @@ def _containers(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mappin
     return f"{ready}/{total}", restarts, word
 
 
-def _init_word(status: Mapping[str, Any], inits: Mapping[str, Any], sidecars: set[str]) -> tuple[int, int, str | None]:
-    """Ready sidecars, restarts, and the word for the first init container that is not done (None when all are)."""
-    ready = restarts = 0
+def _init_word(
+    status: Mapping[str, Any], inits: Mapping[str, Any], sidecars: set[str]
+) -> tuple[int, int, int, str | None]:
+    """Ready sidecars, restarts, those of sidecars, and the word for the first init container that is not done."""
+    ready = restarts = of_sidecars = 0
     for number, container in enumerate(status.get("initContainerStatuses") or ()):
         state = mapping(container.get("state"))
-        restarts += int(container.get("restartCount") or 0)
+        sidecar = container.get("name") in sidecars
+        restarted = count(container.get("restartCount"))
+        restarts, of_sidecars = restarts + restarted, of_sidecars + restarted * sidecar
         ended, waiting = mapping(state.get("terminated")), mapping(state.get("waiting"))
         if state.get("terminated") is not None and ended.get("exitCode") == 0:
             continue
-        if container.get("name") in sidecars and container.get("started"):
+        if sidecar and container.get("started"):
             ready += bool(container.get("ready"))
             continue
+        word = f"Init:{number}/{len(inits)}"
         if state.get("terminated") is not None:
-            return ready, restarts, "Init:" + _ended(ended)
-        if waiting.get("reason") and waiting["reason"] != "PodInitializing":
-            return ready, restarts, f"Init:{waiting['reason']}"
-        return ready, restarts, f"Init:{number}/{len(inits)}"
-    return ready, restarts, None
+            word = "Init:" + _ended(ended)
+        elif waiting.get("reason") and waiting["reason"] != "PodInitializing":
+            word = f"Init:{waiting['reason']}"
+        return ready, restarts, of_sidecars, word
+    return ready, restarts, of_sidecars, None
 
 
 def _main_word(word: str, status: Mapping[str, Any]) -> tuple[str, int, int]:
@@ -156,7 +150,7 @@ def _main_word(word: str, status: Mapping[str, Any]) -> tuple[str, int, int]:
     running = False
     for container in reversed(status.get("containerStatuses") or ()):
         state = mapping(container.get("state"))
-        restarts += int(container.get("restartCount") or 0)
+        restarts += count(container.get("restartCount"))
         waiting, ended = mapping(state.get("waiting")), mapping(state.get("terminated"))
         if waiting.get("reason"):
             word = str(waiting["reason"])

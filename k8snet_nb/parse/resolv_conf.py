@@ -8,13 +8,12 @@ or ``;`` is the line's first character.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 __all__ = ["DEFAULT_SERVER", "FLAGS", "MAX_ATTEMPTS", "MAX_NDOTS", "MAX_SERVERS", "MAX_TIMEOUT"]
-__all__ += ["Problem", "ResolvConf", "parse_resolv_conf", "server_address"]
+__all__ += ["Problem", "ResolvConf", "ipv4_address", "parse_resolv_conf", "server_address"]
 
 MAX_SERVERS, MAX_NDOTS, MAX_TIMEOUT, MAX_ATTEMPTS = 3, 15, 30, 5
 DEFAULT_SERVER = "127.0.0.1"
@@ -74,6 +73,24 @@ class ResolvConf:
         return tuple(line for line in self.lines if line.startswith((keyword + " ", keyword + "\t")))
 
 
+def ipv4_address(text: str) -> str | None:
+    """An IPv4 address as inet_aton(3) reads it: one to four parts, decimal, octal (``010``) or hexadecimal (``0xa``).
+
+    The last part fills what the others leave: ``10.1`` is 10.0.0.1.
+    """
+    parts = text.split(".")
+    if len(parts) > 4 or not all(re.fullmatch(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*", part) for part in parts):
+        return None
+    *front, last = (int(p, 16 if p[:2] in ("0x", "0X") else 8 if p[0] == "0" else 10) for p in parts)
+    room = 256 ** (4 - len(front))
+    if any(number > 255 for number in front) or last >= room:
+        return None
+    value = 0
+    for number in front:
+        value = value * 256 + number
+    return str(IPv4Address(value * room + last))
+
+
 def server_address(text: str) -> str | None:
     """The address that a ``nameserver`` line means, in its usual spelling; None when it is none.
 
@@ -82,10 +99,9 @@ def server_address(text: str) -> str | None:
     word = re.split("[ \\t]", text, maxsplit=1)[0]
     if not re.fullmatch(r"[!-~]+", word):
         return None
-    try:
-        return socket.inet_ntoa(socket.inet_aton(word))
-    except OSError:
-        pass
+    ipv4 = ipv4_address(word)
+    if ipv4 is not None:
+        return ipv4
     address, percent, zone = word.partition("%")
     try:
         return str(IPv6Address(address)) + percent + zone

@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import FactBroken
-from .api import canonical_ip, mapping, parse_time
+from .api import canonical_host, canonical_ip, mapping, parse_time
 
-__all__ = ["Endpoint", "ServicePort", "ServiceValue", "Slice", "parse_service", "parse_slice"]
+__all__ = ["SERVICE_LABEL", "Endpoint", "ServicePort", "ServiceValue", "Slice", "parse_service", "parse_slice"]
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+"""The label by which a slice says whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def parse_service(item: Mapping[str, Any]) -> ServiceValue:
         families=families or tuple(dict.fromkeys(6 if ":" in ip else 4 for ip in addresses)),
         external_ips=tuple(canonical_ip(ip) for ip in spec.get("externalIPs") or ()),
         load_balancer=tuple(
-            canonical_ip(i.get("ip") or i.get("hostname")) for i in ingress if i.get("ip") or i.get("hostname")
+            canonical_host(i.get("ip") or i.get("hostname")) for i in ingress if i.get("ip") or i.get("hostname")
         ),
         external_name=spec.get("externalName"),
         ports=tuple(_port(port, f"Service {namespace}/{name}") for port in spec.get("ports") or ()),
@@ -131,7 +132,7 @@ def _port(port: Any, where: str) -> ServicePort:
             target=port.get("targetPort"),
             node_port=int(port["nodePort"]) if port.get("nodePort") else None,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise FactBroken(
             "services.json", where, f"has a port that cannot be read ({port!r:.80})", "Record it again."
         ) from error
@@ -179,7 +180,6 @@ class Slice:
     name: str
     service: str | None
     type: str
-    managed_by: str | None
     endpoints: tuple[Endpoint, ...]
 
 
@@ -196,7 +196,7 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
             (None, "", "TCP")
         ]
         values = tuple(_endpoints(endpoints, known, namespace, name))
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise FactBroken(
             "endpointslices.json", f"EndpointSlice {namespace}/{name}", f"cannot be read ({error})"
         ) from error
@@ -205,7 +205,6 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
         name=name,
         service=f"{namespace}/{owner}" if owner else None,
         type=str(item.get("addressType") or "IPv4"),
-        managed_by=labels.get("endpointslice.kubernetes.io/managed-by"),
         endpoints=values,
     )
 
@@ -216,9 +215,8 @@ def _endpoints(
     for endpoint in endpoints:
         conditions = mapping(endpoint.get("conditions"))
         terminating = conditions.get("terminating") is True
-        # `ready` null is to be read as true, and `serving` null as `ready` (API reference of EndpointConditions).
-        ready = conditions.get("ready") is not False
-        serving = ready if conditions.get("serving") is None else conditions["serving"] is True
+        # null is to be read as true, for `ready` as for `serving` (API reference of EndpointConditions, kube-proxy)
+        ready, serving = conditions.get("ready") is not False, conditions.get("serving") is not False
         target = mapping(endpoint.get("targetRef"))
         is_pod = target.get("kind") == "Pod" and target.get("name")
         hinted = mapping(endpoint.get("hints"))
@@ -227,7 +225,7 @@ def _endpoints(
         for address in endpoint.get("addresses") or ():
             for port, port_name, protocol in ports:
                 yield Endpoint(
-                    address=canonical_ip(address),
+                    address=canonical_host(address),
                     port=port,
                     port_name=port_name,
                     protocol=protocol,

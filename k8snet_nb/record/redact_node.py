@@ -17,9 +17,9 @@ __all__ = ["NodeRedaction"]
 
 _PROGRAMS = frozenset(
     "init systemd pause containerd containerd-shim containerd-shim-runc-v2 dockerd docker-proxy crio conmon "
-    "cri-dockerd kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd coredns node-cache flanneld "
-    "calico-node cilium-agent sh bash sleep sshd systemd-resolved systemd-networkd systemd-journald systemd-udevd "
-    "nginx httpd haproxy envoy".split()
+    "cri-dockerd kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd coredns node-cache "
+    "flanneld calico-node cilium-agent sh bash sleep sshd systemd-resolved systemd-networkd "
+    "systemd-journald systemd-udevd nginx httpd haproxy envoy".split()
 )
 _FLAGS = re.compile(r"--(?:hostname-override|node-ip|proxy-mode|cluster-cidr|cluster-dns|cluster-domain)(?:=|$)")
 _SHIM_ID = re.compile(r" -id [0-9a-f]{64}")

@@ -42,9 +42,9 @@ _TABLES = {"filter", "nat", "mangle", "raw", "security", "kube-proxy", "calico",
 _STANDARD = frozenset(
     "cluster-ips cluster-ips-check filter-forward filter-input filter-output filter-output-post-dnat "
     "filter-output-pre-dnat filter-prerouting filter-prerouting-pre-dnat firewall-check firewall-ips "
-    "hairpin-connections mark-for-masquerade masquerading nat-output nat-postrouting nat-prerouting no-endpoint-nodeports "
-    "no-endpoint-services nodeport-endpoints-check nodeport-ips reject-chain service-endpoints-check service-ips "
-    "service-nodeports services".split()
+    "hairpin-connections mark-for-masquerade masquerading nat-output nat-postrouting nat-prerouting "
+    "no-endpoint-nodeports no-endpoint-services nodeport-endpoints-check nodeport-ips "
+    "reject-chain service-endpoints-check service-ips service-nodeports services".split()
 )
 """Chains, sets and maps that kube-proxy has on every node in nftables mode."""
 

@@ -1,12 +1,23 @@
-"""What people see and touch: selectors, panels, exercises. Widgets live here and nowhere else."""
+"""What people see and touch: selectors, panels, drawings, exercises. Widgets and charts live here and nowhere else."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 
+if TYPE_CHECKING:
+    from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .wiring import WiringChart, draw_wiring
+
 __all__ = [
+    "DnsChart",
+    "DnsPanel",
+    "EnterPanel",
     "Exercise",
     "Feedback",
     "ItemSelector",
@@ -15,6 +26,27 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "WiringChart",
+    "dns_panel",
+    "draw_dns",
+    "draw_wiring",
+    "enter",
     "exercise",
     "panel",
 ]
+
+# matplotlib takes half a second to import: what draws is loaded when it is first named
+_DRAWN = {
+    "DnsChart": "dns",
+    "DnsPanel": "dns",
+    "WiringChart": "wiring",
+    "dns_panel": "dns",
+    "draw_dns": "dns",
+    "draw_wiring": "wiring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DRAWN:
+        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

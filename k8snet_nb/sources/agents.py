@@ -143,6 +143,8 @@ class Running:
     def result(self) -> Ran:
         """The command's end. Raises AgentError when the agent could not run it."""
         header, payload = self._agent.wait(self._key, self._slot, self._seconds)
+        if header.get("error") == "cancelled":  # before the command had started
+            return Ran(self._argv, None, b"", b"", "cancelled")
         if "error" in header:
             raise AgentError(f"{' '.join(self._argv)}: {header.get('why')}")
         size = int(header["out"])
@@ -224,6 +226,18 @@ class Agent:
     def run(self, argv: Sequence[str], target: Mapping[str, Any], seconds: float = 30.0) -> Ran:
         """Run a command of the node in a network namespace to its end or time limit. Raises AgentError."""
         return self.start_run(argv, target, seconds).result()
+
+    def exchange(self, request: Mapping[str, Any], target: Mapping[str, Any], seconds: float = 30.0) -> dict[str, Any]:
+        """One DNS question to one server, sent from a network namespace: see :mod:`k8snet_nb.agent.dns_exchange`.
+
+        ``seconds`` bounds the whole, entering the namespace included; the request's ``timeout`` bounds the waiting.
+        Raises AgentError when nothing could be sent.
+        """
+        header, _ = self._ask({"op": "dns", "exchange": dict(request), "target": dict(target)}, seconds)
+        if "error" in header:
+            raise AgentError(f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}")
+        told: dict[str, Any] = header["exchange"]
+        return told
 
     def _ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         key, slot = self._post(request, seconds)

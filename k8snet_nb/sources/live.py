@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
@@ -187,6 +187,10 @@ class LiveSource:
     def start_run(self, pod: str, argv: Sequence[str], seconds: float = 30.0) -> Running:
         """Start one, to be cancelled or waited for."""
         return self.node_of(pod).start_run(pod, argv, seconds)
+
+    def exchange(self, pod: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One DNS question to one server from a pod's network namespace; see :meth:`.node.NodeSource.exchange`."""
+        return self.node_of(pod).exchange(pod, request)
 
     def on_node(self, node: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
         """Run a command of a node in its own network namespace. Raises AgentError, FactMissing without an agent."""

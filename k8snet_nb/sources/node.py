@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ __all__ = ["NodeSource"]
 Api = Callable[[str], bytes]
 """Delivers the List of a resource as the API server sends it. Raises FactMissing."""
 
+_ENTERING = 15.0
+"""Seconds to find a pod's processes and enter its namespace, beside the waiting for a server."""
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
 
@@ -139,6 +141,14 @@ class NodeSource:
         """Run a command of this node in its own network namespace. Raises AgentError, FactMissing for another node."""
         self._check_node(FactRef(argv[0], node))
         return self._agent.run(argv, {}, seconds)
+
+    def exchange(self, pod: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One DNS question to one server from a pod's network namespace. Raises AgentError, NotFound.
+
+        ``request`` and the answer are those of :func:`k8snet_nb.agent.dns_exchange.answer`.
+        """
+        waiting = float(request.get("timeout", 5))
+        return self._agent.exchange(request, {"pod": self._identity(pod)}, waiting + _ENTERING)
 
     def _data(self, ref: FactRef, told: Told) -> bytes:
         if told.data is not None:

@@ -36,13 +36,19 @@ class _Folder:
         self.root = root.resolve()
 
     def _path(self, name: str) -> Path:
-        path = self.root.joinpath(*safe_parts(name)).resolve()
+        try:
+            path = self.root.joinpath(*safe_parts(name)).resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name that no file system takes
+            raise UnsafeRecording(f"{str(self.root / name)[:200]}: cannot be followed ({error})") from None
         if not path.is_relative_to(self.root):
             raise UnsafeRecording(f"{self.root / name}: a link that leads out of the recording; it is not followed")
         return path
 
     def has(self, name: str) -> bool:
-        return self._path(name).is_file()
+        try:
+            return self._path(name).is_file()
+        except OSError:  # a name too long for a file: there is none
+            return False
 
     def names(self) -> list[str]:
         found = (path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
@@ -50,11 +56,16 @@ class _Folder:
 
     def read(self, name: str) -> bytes | None:
         path = self._path(name)
-        if not path.is_file():
-            return None
-        if path.stat().st_size > MAX_BYTES:
-            raise UnsafeRecording(f"{path}: larger than {MAX_BYTES:,} bytes; no fact is")
-        return path.read_bytes()
+        try:
+            if not path.is_file():
+                return None
+            if path.stat().st_size > MAX_BYTES:
+                raise UnsafeRecording(f"{path}: larger than {MAX_BYTES:,} bytes; no fact is")
+            return path.read_bytes()
+        except OSError as error:
+            raise FactBroken(
+                name, str(self.root), f"cannot be read ({error.strerror})", "Mind its permissions."
+            ) from None
 
 
 class _Archive:
@@ -79,9 +90,13 @@ def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     Raises NotARecording, UnknownFormat or UnsafeRecording; each names the path and what to do.
     """
     where = Path(path).expanduser()
-    if where.is_dir():
+    try:
+        folder, there = where.is_dir(), where.exists()
+    except OSError as error:
+        raise NotARecording(f"{str(where)[:200]}: cannot be opened ({error.strerror})") from None
+    if folder:
         return RecordedSource(_Folder(where), str(where))
-    if not where.exists():
+    if not there:
         raise NotARecording(f"{where}: no such folder or file; give a recording's folder or its archive")
     if not where.is_file() or not where.name.lower().endswith(SUFFIXES):
         raise NotARecording(f"{where}: neither a folder nor one of {', '.join(SUFFIXES)}")
@@ -106,7 +121,7 @@ class RecordedSource:
                 f"{where}: a recording of format {printable(about['format'])}; this version of k8snet_nb reads format "
                 f"{FORMAT}. A newer k8snet_nb may read it"
             )
-        nodes = about.get("nodes", [])
+        nodes = about.get("nodes")
         if not isinstance(nodes, list) or not all(isinstance(node, str) and node for node in nodes):
             raise NotARecording(f"{where}/recording.json: `nodes` is not a list of names")
         for node in nodes:
@@ -141,7 +156,10 @@ class RecordedSource:
 
     def has(self, ref: FactRef) -> bool:
         """Whether the fact's file is there."""
-        return self._files.has(_file(ref))
+        try:
+            return self._files.has(_file(ref))
+        except UnsafeRecording:  # a pod of such a name has no file; reading it says why
+            return False
 
     def read(self, ref: FactRef) -> bytes:
         """The fact's bytes. Raises FactMissing with the recorded reason, when there is one."""
@@ -163,7 +181,7 @@ class RecordedSource:
         errors = self.about_node(ref.node).get("errors") or {}
         key = f"pods/{ref.pod}/{ref.fact}" if ref.pod else ref.fact
         why = errors.get(key) if isinstance(errors, dict) else None
-        return None if why is None else printable(why, keep="\n")
+        return None if why is None else "; ".join(printable(line.strip()) for line in str(why).splitlines())
 
     def command(self, ref: FactRef) -> str:
         """The command that was run for this fact, else the catalogue's."""

@@ -26,6 +26,7 @@ SAMPLE_CELLS = (
     "import k8snet_nb as kn\ncluster = kn.open()",
     'kn.panel(kn.PodSelector(cluster, value="default/client"), lambda pod: pod, title="A pod")',
     'kn.exercise("02-1", cluster)',
+    'kn.enter(cluster.pod("default/client"))',
 )
 
 
@@ -107,6 +108,27 @@ def test_a_choice_by_keyboard_alone(lab: Lab, page: Page) -> None:
         expect(output_of(listed).get_by_role("button", name=expected)).to_be_focused()
     page.keyboard.press("Space")
     expect(said).to_contain_text(f"pod {keys[1]}")
+
+
+def test_a_command_is_typed_run_and_refused_by_keyboard(lab: Lab, page: Page) -> None:
+    lab.open(page, SAMPLE)
+    run_all(page)
+    line = page.get_by_label("Command", exact=True)
+    area = output_of(line)
+    expect(area.locator("pre").nth(1)).to_contain_text("eth0@if7")
+    for typed, says in (("ip route", "default via 10.244.18.1"), ("dig kubernetes", "a recording cannot run")):
+        line.fill("")
+        line.focus()
+        page.keyboard.type(typed)
+        page.keyboard.press("Enter")
+        expect(area).to_contain_text(says)
+        expect(line).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(area.get_by_role("button", name="Run")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(area.get_by_role("button", name="Stop")).to_be_focused()
+    page.keyboard.press("Space")
+    expect(area.get_by_role("status")).to_contain_text("Nothing is running")
 
 
 def _no_errors(cells: list[dict[str, Any]]) -> None:

@@ -45,16 +45,11 @@ def unavailable() -> str | None:
 
 
 def require(*commands: str) -> None:
-    """Skips the test where no guest can be started or a command is lacking; with K8SNET_REQUIRE_ALL=1 it fails."""
-    import pytest
+    """Skip the running test where no guest can be started or a command is lacking; fail it where nothing may be."""
+    from needs import lacking, stop  # here: this file is a program too, run without pytest
 
-    lacking = [command for command in commands if shutil.which(command) is None]
-    reason = unavailable() or (f"no {', '.join(lacking)} on PATH" if lacking else None)
-    if reason is None:
-        return
-    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    why = unavailable()
+    stop([*([why] if why else []), *lacking(commands=commands)])
 
 
 def modules_in_order(names: Iterable[str]) -> list[str]:

@@ -21,7 +21,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -50,16 +49,10 @@ class Answer:
 
 
 def require(*tools: str) -> None:
-    """Skip the test unless we are root and the tools exist; with K8SNET_REQUIRE_ALL=1 fail instead."""
-    import pytest
+    """Skip the running test unless we are root and have these tools; fail it where nothing may be lacking."""
+    from needs import lacking, stop  # here: this file is a program too, run without pytest
 
-    missing = [tool for tool in ("ip", *tools) if shutil.which(tool) is None]
-    reason = "needs root" if os.geteuid() else f"needs the tools {', '.join(missing)}" if missing else ""
-    if not reason:
-        return
-    if os.environ.get("K8SNET_REQUIRE_ALL", "") not in ("", "0"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    stop(lacking(root=True, linux=True, commands=("ip", *tools)))
 
 
 class Lab:
