@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         draw_wiring,
         enter,
         exercise,
+        live_agents,
         panel,
     )
 
@@ -51,6 +52,7 @@ __all__ = [
     "enter",
     "errors",
     "exercise",
+    "live_agents",
     "open",
     "panel",
 ]
@@ -65,6 +67,7 @@ _SHOWN = (
     "draw_wiring",
     "enter",
     "exercise",
+    "live_agents",
     "panel",
 )
 

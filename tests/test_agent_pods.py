@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import FakeCluster, serving
+import yaml
+from api_server import TOKEN, FakeCluster, serving
 from kernel_nodes import Machine, ip
 from needs import need, required
 
 import k8snet_nb as kn
+from k8snet_nb import cli
+from k8snet_nb.agent import files
 from k8snet_nb.agent.collect import NODE_FACTS
-from k8snet_nb.errors import AgentError, FactMissing
-from k8snet_nb.facts import FactRef
+from k8snet_nb.errors import AgentError, FactMissing, Refused
+from k8snet_nb.facts import API_RESOURCES, FactRef
+from k8snet_nb.record import check_recording, record
+from k8snet_nb.record.over_time import Spans
 from k8snet_nb.sources.agent_manifest import CAPABILITIES, AgentSettings, job_manifest
 from k8snet_nb.sources.agent_pods import clean
 from k8snet_nb.sources.agent_program import BOOT, packed_agent
@@ -388,3 +393,136 @@ def test_python_3_9_will_do(server: FakeCluster, spaces: dict[str, str]) -> None
         found = source.read_many([FactRef(fact, "node-one") for fact in NODE_FACTS])
         here = told([], spaces["node-one"])
         assert {f"None {ref.fact}": one.code or str(one.note) for ref, one in found.items()}.items() <= here.items()
+
+
+def test_the_kernels_log_by_either_way() -> None:
+    by_call = files._syslog()
+    if by_call is None:
+        pytest.skip("syslog(2) is not permitted here")
+    device = files.kernel_log("").decode().splitlines()
+    called = files._dated(by_call, "").decode().splitlines()
+    text = lambda line: line.split("] ", 1)[1]  # noqa: E731
+    assert {text(line) for line in called[-5:]} <= {text(line) for line in device}
+
+
+RESOURCES = {"jobs": "batch", "endpointslices": "discovery.k8s.io", "networkpolicies": "networking.k8s.io",
+             "servicecidrs": "networking.k8s.io"}  # fmt: skip
+
+
+def rules_of(*names: str) -> set[tuple[str | None, str, str, str]]:
+    """(namespace or None, API group, resource, verb) that the manifests allow."""
+    found = set()
+    for name in names:
+        for made in yaml.safe_load_all((ROOT / "deploy" / name).read_text()):
+            if made["kind"] in ("Role", "ClusterRole"):
+                for rule in made["rules"]:
+                    found |= {
+                        (made["metadata"].get("namespace"), group, resource, verb)
+                        for group in rule["apiGroups"]
+                        for resource in rule["resources"]
+                        for verb in rule["verbs"]
+                    }
+    return found
+
+
+def needed(line: str) -> tuple[str | None, str, str, str] | None:
+    """What right a request needs; None for those that everybody who is logged in has."""
+    method, _, path = line.partition(" ")
+    parts = path.split("?")[0].strip("/").split("/")
+    if parts == ["version"] or parts[-1] == "selfsubjectreviews":
+        return None
+    group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+    namespace = None
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    resource = "/".join([rest[0], *rest[2:]])
+    verb = {"GET": "get" if len(rest) > 1 else "list", "POST": "create", "DELETE": "delete"}[method]
+    return namespace, group, resource, verb
+
+
+def test_the_manifests_allow_what_is_asked_and_no_more(server: FakeCluster) -> None:
+    reading, agents = rules_of("rbac-read-only.yaml"), rules_of("rbac.yaml")
+    server.namespaces["k8snet"] = {"metadata": {"name": "k8snet"}}
+    cluster = kn.open("live")
+    for resource in API_RESOURCES:
+        cluster.source.read(FactRef(resource))
+    asked = {right for line, _ in server.seen if (right := needed(line))}
+    assert asked <= reading
+    assert {(n, g, r) for n, g, r, _ in reading} == {(n, g, r) for n, g, r, _ in asked}
+    server.seen.clear()
+    server.pod_security = True
+    said()
+    server.pod_security = False
+    _, source = opened(agents=["node-one"])
+    source.close()
+    _, source = opened(agents=["node-two"])
+    server.jobs[next(iter(server.jobs))]["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    _, again = opened(agents=["node-two"])
+    again.close()
+    source.close()
+    clean(source.api.connection, "k8snet")
+    asked = {right for line, _ in server.seen if (right := needed(line))}
+    asked.add(("k8snet", "", "pods/exec", "create"))  # what newer servers check the same request as
+    assert asked - reading - {(None, "", "namespaces", "get")} <= agents
+    assert agents - asked <= {("k8snet", "", "pods", "get")}
+    assert (None, "", "namespaces", "get") in reading
+
+
+def test_an_agents_panel_lists_first_and_creates_when_it_is_pressed(server: FakeCluster) -> None:
+    cluster = kn.open("live", **QUICK)
+    shown = kn.live_agents(cluster)
+    assert "create" in shown.text
+    assert "node-two" in shown.text
+    assert "user jane@example.org" in shown.text
+    assert "Nothing has been created." in shown.text
+    assert server.made == []
+    shown.start_button.click()
+    shown.wait(30)
+    assert "Agents on node-one, node-two; without: node-three." in shown.text
+    assert cluster.node("node-one").links()
+    assert "<table" in shown._repr_mimebundle_()["text/html"]
+    shown.remove_button.click()
+    shown.wait(30)
+    assert server.jobs == {}
+    with pytest.raises(Refused, match="agents are for a live cluster"):
+        kn.live_agents(kn.open(BUNDLED))
+
+
+def test_a_recording_of_the_live_cluster_gives_its_answers(server: FakeCluster, tmp_path: Path) -> None:
+    cluster, source = opened()
+    with source:
+        told = record(source, tmp_path / "out", spans=Spans(2.5, 1.0))
+        assert told.nodes == ("node-one", "node-two")
+        read = kn.open(tmp_path / "out")
+        for node in told.nodes:
+            assert read.node(node).links() == cluster.node(node).links()
+            assert read.node(node).routes() == cluster.node(node).routes()
+            assert read.node(node).proxy_mode == cluster.node(node).proxy_mode
+            about = json.loads(read.source.read(FactRef("node.json", node)))
+            assert about["told_by"]["addr.json"] == "netlink"
+            assert "addr.json" in about["times"]
+            ref = FactRef("addr.json", node)
+            assert read.source.read(ref) == source.read(ref)
+            moment = source.time(ref)
+            assert moment is not None
+            assert read.source.time(ref) == moment.replace(microsecond=0)
+        assert read.pods().drop(columns="age").equals(cluster.pods().drop(columns="age"))
+        assert read.drift()[["code", "node"]].equals(cluster.drift(settle=0.01)[["code", "node"]])
+    assert check_recording(tmp_path / "out").good
+    count = (tmp_path / "out/nodes/node-one/conntrack-count.csv").read_text().splitlines()
+    assert len(count) == 4
+    assert TOKEN not in "".join(p.read_text(errors="replace") for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_the_command_records_live_and_cleans(
+    server: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["record", str(tmp_path / "api"), "--namespace", "k8snet"]) == 0
+    said_there = capsys.readouterr()
+    assert "only the API is recorded" in said_there.err
+    assert "user jane@example.org" in said_there.err
+    assert server.made == []
+    assert TOKEN not in said_there.out + said_there.err
+    assert len(kn.open(tmp_path / "api").pods()) > 5
+    assert cli.main(["clean"]) == 0
+    assert "nothing of k8snet" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .agents import AgentsPanel, live_agents
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
 from .panel import Panel, panel
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
+    "AgentsPanel",
     "DnsChart",
     "DnsPanel",
     "EnterPanel",
@@ -32,6 +34,7 @@ __all__ = [
     "draw_wiring",
     "enter",
     "exercise",
+    "live_agents",
     "panel",
 ]
 

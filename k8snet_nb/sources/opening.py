@@ -53,13 +53,14 @@ def open_live(
     from .agent_manifest import AgentSettings
     from .kube_api import KubeApi
     from .live import LiveSource
+    from .progress import usual_progress
 
     known = {field.name for field in fields(AgentSettings)}
     for name in settings:
         if name not in known:
             raise SourceError(f"no setting {name!r} of a live source; there are: {', '.join(sorted(known))}")
     api = KubeApi.connect(context)
-    api.progress = progress
+    api.progress = progress or usual_progress()
     source = LiveSource(api, AgentSettings(**{k: v for k, v in settings.items() if v is not None}))
     if agents is not False:
         source.start_agents(None if agents is True else list(agents))
