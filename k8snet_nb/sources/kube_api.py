@@ -5,15 +5,14 @@ The typed models of the client are not used: they lose fields that they do not k
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from threading import Event
-from typing import Any
 
-from ..errors import FactMissing, Stopped
+from ..errors import FactBroken, FactMissing, Stopped
 from ..facts import API_RESOURCES
 from .kube_http import Answer, Connection
+from .pages import Page, joined, read_page
 
 __all__ = ["KubeApi", "Progress", "needed"]
 
@@ -73,45 +72,37 @@ class KubeApi:
         if resource == "version":
             return self._page(resource, path, {})
         for _ in range(3):
-            joined = self._list(resource, path)
-            if joined is not None:
-                return json.dumps(joined).encode()
+            pages = self._pages(resource, path)
+            if pages is not None:
+                return joined(pages)
         why = "the list changed faster than its pages could be read (410 Gone, three times)"
         raise FactMissing(resource, "the Kubernetes API", why, "Ask again.")
 
-    def _list(self, resource: str, path: str) -> dict[str, Any] | None:
+    def _pages(self, resource: str, path: str) -> list[Page] | None:
         """All pages, or None when the server forgot where we were: then the list is begun again."""
-        whole: dict[str, Any] | None = None
-        token = ""
-        while True:
+        pages: list[Page] = []
+        while not pages or pages[-1].token:
             if self.stop.is_set():
                 self.stop.clear()
                 raise Stopped(f"reading {resource} was stopped; ask again to begin anew")
-            query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            query = {"limit": str(PAGE)} | ({"continue": pages[-1].token} if pages else {})
             body = self._page(resource, path, query)
             if body is _GONE:
                 return None
-            page = json.loads(body)
-            for item in page.get("items") or ():
-                item.get("metadata", {}).pop("managedFields", None)
-            if whole is None:
-                whole = page
-            else:
-                whole["items"] += page.get("items") or []
-                whole["metadata"] = page.get("metadata", {})
-            self._tell(resource, whole)
-            token = page.get("metadata", {}).get("continue") or ""
-            if not token:
-                whole["metadata"].pop("remainingItemCount", None)
-                return whole
+            try:
+                pages.append(read_page(body))
+            except ValueError as error:
+                raise FactBroken(resource, "the Kubernetes API", f"a page of it is no List: {error}") from None
+            self._tell(resource, pages)
+        return pages
 
-    def _tell(self, resource: str, whole: dict[str, Any]) -> None:
-        if self.progress is None:
+    def _tell(self, resource: str, pages: list[Page]) -> None:
+        if self.progress is None or (len(pages) == 1 and not pages[0].token):
             return
-        count = len(whole.get("items") or ())
-        meta = whole.get("metadata", {})
-        left = meta.get("remainingItemCount") if meta.get("continue") else 0
-        self.progress(resource, count, None if left is None else count + left)
+        left = pages[0].meta.get("remainingItemCount")
+        total = PAGE + left if isinstance(left, int) else None
+        read = PAGE * len(pages) if pages[-1].token or total is None else total
+        self.progress(resource, read, total)
 
     def _page(self, resource: str, path: str, query: dict[str, str]) -> bytes:
         for wait in (*_WAITS, None):
