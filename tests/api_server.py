@@ -126,7 +126,10 @@ class FakeCluster(ThreadingHTTPServer):
     def _run(self, pod: dict[str, Any], command: list[str], **pipes: Any) -> subprocess.Popen[bytes]:
         lock = self.folder / f"lock-{pod['metadata']['name']}"
         lock.touch()
-        words = [self.python if word == "python3" else str(lock) if word == "/" else word for word in command]
+        here = {"python3": self.python, "/": str(lock)}
+        words = [here.get(word, word) for word in command]
+        if "--node-pid" in words:  # process 1 of a real node; here the files are those of the test
+            words[words.index("--node-pid") + 1] = str(os.getpid())
         space = self.nodes.get(pod["spec"]["nodeName"])
         enter = ["nsenter", f"--net=/run/netns/{space}"] if space else []
         return subprocess.Popen([*enter, *self.before, *words], **pipes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -38,7 +37,7 @@ from k8snet_nb.sources.opening import BUNDLED
 pytestmark = need(root=True, commands=["ip", "nsenter", "openssl"], modules=["kubernetes"])
 LOCATION = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
 ROOT = Path(next(iter(kn.__path__))).parent
-QUICK = {"node_pid": os.getpid(), "idle": 2, "time_to_live": 1, "heartbeat": 3, "patience": 20.0}
+QUICK = {"idle": 2, "time_to_live": 1, "heartbeat": 3, "patience": 20.0}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +94,7 @@ def test_two_nodes_are_read_each_in_its_own_namespace_and_everything_is_taken_aw
         for number, node in enumerate(source.nodes(), 1):
             addresses = [a.address for link in cluster.node(node).links() for a in link.addresses]
             assert f"172.31.9.{number}" in addresses
+            assert cluster.node(node).proxy_mode is None, "no rules; and no legacy tables, which is no error"
         assert sorted(any_server.made)[0].startswith("Job k8snet/k8snet-agent-")
         assert len(any_server.made) == 3
         with pytest.raises(FactMissing, match="not ready"):
@@ -143,7 +143,7 @@ import os, sys, time
 import kubernetes.config.kube_config as config
 config.KUBE_CONFIG_DEFAULT_LOCATION = sys.argv[1]
 import k8snet_nb as kn
-cluster = kn.open("live", agents=True, node_pid=os.getppid(), idle=2, time_to_live=1, heartbeat=3)
+cluster = kn.open("live", agents=True, idle=2, time_to_live=1, heartbeat=3)
 print("ready", *cluster.source.nodes(), flush=True)
 sys.stdin.readline()
 """

@@ -18,9 +18,9 @@ KEPT_NAMES = {
 """On every cluster, or in every domain: they tell nothing."""
 
 _UID = re.compile(
-    r"(?<![0-9a-fA-F])([0-9a-f]{8})([-_])([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{12})(?![0-9a-f])"
+    r"(?:(?<=pod)|(?<![0-9a-fA-F]))([0-9a-f]{8})([-_])([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{12})(?![0-9a-f])"
 )
-_HEX = re.compile(r"(?<![0-9a-zA-Z])([0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![0-9a-zA-Z])")
+_HEX = re.compile(r"(?:(?<=pod)|(?<![0-9a-zA-Z]))([0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![0-9a-zA-Z])")
 _INTERFACE = re.compile(
     r"(?<![a-z0-9])(veth|cali|lxc|eni|azv|tap|vnet|gke|nodelocal|tunl|dummy|br-)([0-9a-f]{4,})(?![0-9a-zA-Z])"
 )

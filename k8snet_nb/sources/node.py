@@ -26,6 +26,11 @@ Api = Callable[[str], bytes]
 
 _ENTERING = 15.0
 """Seconds to find a pod's processes and enter its namespace, beside the waiting for a server."""
+_ALWAYS = frozenset(
+    "addr.json route.json route6.json rule.json neigh.json nsid.json fdb.json lsns.json processes.json sockets.txt "
+    "sysctl.txt pod.json".split()
+)
+"""Facts that need no tool and no module: an agent that may look has them."""
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
 
@@ -100,15 +105,21 @@ class NodeSource:
         return found
 
     def has(self, ref: FactRef) -> bool:
-        """Whether the agent knows how to tell it, and the last try did not fail."""
+        """Whether reading it finds it. What any node tells is not read for that; what depends on its tools is."""
         if ref.node is None:
             return self._api is not None or ref.fact in ("pods", "nodes")
         if ref.node != self.name:
             return False
-        before = self._told.get(ref)
-        if before is not None:
-            return before[0].data is not None
-        return ref.fact == "node.json" or ref.fact in self._facts["pod" if ref.pod else "node"]
+        if ref not in self._told:
+            if ref.fact == "node.json" or ref.fact not in self._facts["pod" if ref.pod else "node"]:
+                return ref.fact == "node.json"
+            if ref.fact in _ALWAYS:
+                return True
+            try:
+                self.read_many([ref])
+            except NotFound:
+                return False
+        return self._told[ref][0].data is not None
 
     def trouble(self, ref: FactRef) -> str | None:
         """Why the last reading failed or was partial."""
