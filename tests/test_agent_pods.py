@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from k8snet_nb.errors import AgentError, FactMissing, Refused
 from k8snet_nb.facts import API_RESOURCES, FactRef
 from k8snet_nb.record import check_recording, record
 from k8snet_nb.record.over_time import Spans
+from k8snet_nb.sources.agent_exec import ExecStream
 from k8snet_nb.sources.agent_manifest import CAPABILITIES, AgentSettings, job_manifest
 from k8snet_nb.sources.agent_pods import clean
 from k8snet_nb.sources.agent_program import BOOT, packed_agent
@@ -393,6 +395,50 @@ def test_python_3_9_will_do(server: FakeCluster, spaces: dict[str, str]) -> None
         found = source.read_many([FactRef(fact, "node-one") for fact in NODE_FACTS])
         here = told([], spaces["node-one"])
         assert {f"None {ref.fact}": one.code or str(one.note) for ref, one in found.items()}.items() <= here.items()
+
+
+class Decrypted(socket.socket):
+    """A socket whose next bytes TLS has taken already: nothing that poll(2) could see."""
+
+    def pending(self) -> int:
+        return 5
+
+
+class Frames:
+    """As much of a websocket as a stream uses."""
+
+    subprotocol = "v4.channel.k8s.io"
+
+    def __init__(self, frames: list[tuple[int, bytes]]) -> None:
+        self.frames, self.sent = frames, list[bytes]()
+        self.other, inner = socket.socketpair()
+        self.sock = Decrypted(fileno=inner.detach())
+
+    def settimeout(self, _seconds: float) -> None:
+        pass
+
+    def send_binary(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def recv_data(self, control_frame: bool) -> tuple[int, bytes]:
+        return self.frames.pop(0)
+
+    def send_close(self) -> None:
+        self.other.close()
+
+
+def test_frames_are_sorted_by_their_channel() -> None:
+    end = b'\3{"status": "Failure", "message": "command terminated with exit code 1"}'
+    frames = Frames([(2, b"\1ab"), (9, b""), (1, b"\2first\nlast words"), (2, b"\1\0\xff"), (2, end)])
+    stream = ExecStream(frames)
+    assert stream.read(1) == b"a"
+    assert stream.read(10) == b"b"
+    assert stream.read(10) == b"\0\xff"
+    assert stream.read(10) == b""
+    stream.write(b"x" * 40_000)
+    assert [len(data) for data in frames.sent] == [32 * 1024 + 1, 40_000 - 32 * 1024 + 1]
+    assert all(data[:1] == b"\0" for data in frames.sent)
+    assert stream.close() == "command terminated with exit code 1: last words"
 
 
 def test_the_kernels_log_by_either_way() -> None:

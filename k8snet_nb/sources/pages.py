@@ -66,9 +66,7 @@ def _without_managed(text: str) -> str:
     parts, position, at = [], 0, text.find(_MANAGED)
     while at >= 0:
         colon = _COLON.match(text, at + len(_MANAGED))
-        if (
-            colon is None or text[at - 1 : at] == "\\"
-        ):  # a value, or inside of a text such as last-applied-configuration
+        if colon is None:  # a value; inside of a text, as in last-applied-configuration, its quotes are escaped
             at = text.find(_MANAGED, at + 1)
             continue
         _, end = _decoder.raw_decode(text, colon.end())
