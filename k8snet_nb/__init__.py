@@ -18,7 +18,7 @@ from . import errors
 from .cluster import Cluster, Node, Pod, Service
 from .errors import K8snetError
 from .render import as_kubectl
-from .sources.opening import open_source
+from .sources.opening import open_live, open_source
 
 if TYPE_CHECKING:
     from .show import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         draw_wiring,
         enter,
         exercise,
+        live_agents,
         panel,
     )
 
@@ -61,6 +62,7 @@ __all__ = [
     "enter",
     "errors",
     "exercise",
+    "live_agents",
     "open",
     "panel",
 ]
@@ -80,17 +82,26 @@ _SHOWN = (
     "draw_wiring",
     "enter",
     "exercise",
+    "live_agents",
     "panel",
 )
 
 
-def open(source: str | os.PathLike[str] | None = None) -> Cluster:  # noqa: A001 - kn.open() reads as it should
+def open(source: str | os.PathLike[str] | None = None, **live: Any) -> Cluster:  # noqa: A001 - reads as it should
     """Open a cluster: the bundled recording, or any recording of format 1 (folder, .tar.gz, .tar.xz, .zip).
 
+    ``"live"`` is the cluster of the current kubeconfig context. Alone it only reads the API. With it go ``context``
+    (another one), ``agents`` (True: on all nodes; or names), ``namespace`` and ``image`` for them, ``progress``; see
+    :func:`k8snet_nb.sources.opening.open_live`. ``"node"`` is this machine as one node.
+
     Without an argument the environment variable K8SNET_SOURCE decides, without that the bundled recording does.
-    Raises NotARecording, UnknownFormat or UnsafeRecording. Facts are read when their answer is asked for.
+    Raises NotARecording, UnknownFormat, UnsafeRecording or SourceError. Facts are read when their answer is asked for.
     """
-    return Cluster(open_source(source))
+    if not live:
+        return Cluster(open_source(source))
+    if source != "live":
+        raise errors.SourceError(f'{", ".join(live)}: only for open("live", ...), not for {source!r}')
+    return Cluster(open_live(**live))
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     │   ├── FactMissing        it was not collected, and why
     │   └── FactBroken         it is there, but not what its name promises
     ├── NotFound               no such pod, Service or node (also a LookupError)
+    ├── Stopped                a long reading was stopped on request
     ├── Refused                this cannot be done on this source; the message lists what can
     └── AgentError             the program that reads a node's kernel did not answer
 """
@@ -31,6 +32,7 @@ __all__ = [
     "NotFound",
     "Refused",
     "SourceError",
+    "Stopped",
     "UnknownFormat",
     "UnsafeRecording",
 ]
@@ -83,11 +85,18 @@ class Refused(K8snetError):
     """What was asked cannot be done on this source; the message says what can."""
 
 
+class Stopped(K8snetError):
+    """A long reading was stopped on request; what had been read until then is kept."""
+
+
 class AgentError(K8snetError):
     """The agent on a node did not start, died, answered too slowly or with too much, or could not do what was asked.
 
     ``code`` is the agent's own word for the last: absent, denied, gone, failed, timeout, too_much; else "".
+    ``status`` is the API server's, where it was the one that refused.
     """
+
+    status: int | None = None
 
     def __init__(self, text: str, code: str = "") -> None:
         self.code = code

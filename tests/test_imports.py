@@ -18,9 +18,9 @@ LIBRARIES = {
     "cluster": TABLES,
     "explain": {*TABLES, "dns"},
     "parse": {*TABLES, "dns"},
-    "record": set[str](),
+    "record": {"dns"},
     "show": {*TABLES, "IPython", "ipywidgets", "matplotlib"},
-    "sources": {"kubernetes", "urllib3"},  # urllib3 is what the kubernetes client itself connects with
+    "sources": {"kubernetes", "urllib3", "websocket"},  # the last two: what the client itself speaks through
     "twin": {"dns"},
 }
 """The libraries that a room may import beside the standard library; modules outside the rooms may import none."""

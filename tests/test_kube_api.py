@@ -11,10 +11,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactMissing, SourceError
 from k8snet_nb.sources import kube_api
 from k8snet_nb.sources.kube_api import KubeApi
+from k8snet_nb.sources.pages import joined, read_page
 
 TOKEN = "a-secret-token"
 
@@ -144,3 +147,40 @@ def test_no_kubeconfig_and_no_cluster(tmp_path: Path, monkeypatch: pytest.Monkey
         KubeApi.connect()
     with pytest.raises(SourceError, match="no context 'other'"):
         KubeApi.connect("other")
+
+
+PAGES = st.lists(
+    st.fixed_dictionaries(
+        {"metadata": st.fixed_dictionaries({"name": st.text(min_size=1)}, optional={
+            "managedFields": st.lists(st.dictionaries(st.text(), st.text())),
+            "annotations": st.dictionaries(st.text(), st.sampled_from(['{"managedFields": [1]}', "],}", "x"])),
+        })},
+        optional={"spec": st.dictionaries(st.text(), st.integers() | st.none() | st.booleans())},
+    )
+)  # fmt: skip
+
+
+@given(st.lists(PAGES, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, (",", ":")]))
+def test_pages_joined_as_text_are_the_objects(
+    pages: list[list[dict[str, Any]]], usual: bool, separators: tuple[str, str] | None
+) -> None:
+    read = []
+    for number, items in enumerate(pages):
+        meta = {"resourceVersion": "7", **({"continue": "x"} if number < len(pages) - 1 else {})}
+        head = {"kind": "PodList", "apiVersion": "v1", "metadata": meta}
+        body = {**head, "items": items} if usual else {"items": items, **head}
+        read.append(read_page(json.dumps(body, separators=separators, ensure_ascii=False).encode()))
+    whole = json.loads(joined(read))
+    for items in pages:
+        for item in items:
+            item["metadata"].pop("managedFields", None)
+    assert whole == {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"},
+                     "items": [item for items in pages for item in items]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"items": 3}', b'{"kind": "PodList", "apiVersion": "v1", "metadata": {']
+)
+def test_what_is_no_page(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's own words
+        read_page(body)

@@ -65,11 +65,17 @@ class _Child:
 
 
 class Server:
-    """Serves frames from descriptor ``source`` to descriptor ``sink`` until the first ends."""
+    """Serves frames from descriptor ``source`` to descriptor ``sink`` until the first ends.
 
-    def __init__(self, source: int, sink: int, limit: int = LIMIT, parent: int | None = None) -> None:
-        self._limit, self._parent = limit, parent
+    With ``heartbeat`` it also ends when no request, not even a ping, came for so many seconds.
+    """
+
+    def __init__(
+        self, source: int, sink: int, limit: int = LIMIT, parent: int | None = None, heartbeat: float | None = None
+    ) -> None:
+        self._limit, self._parent, self._heartbeat = limit, parent, heartbeat
         self._inbox, self._outbox = Inbox(source, min(limit, REQUEST_LIMIT)), Outbox(sink)
+        self._beat()
         self._children: dict[int, _Child] = {}
         self._waiting = selectors.DefaultSelector()
         self._sink_watched = False
@@ -78,7 +84,7 @@ class Server:
         """Run until the end of input, ``stop``, a frame that is none, or the parent's death."""
         self._waiting.register(self._inbox.fd, selectors.EVENT_READ)
         try:
-            while self._parent is None or os.getppid() == self._parent:
+            while self._wanted():
                 self._watch_sink()
                 for key, _ in self._waiting.select(self._patience()):
                     if key.fd == self._inbox.fd:
@@ -111,9 +117,18 @@ class Server:
             else:
                 self._waiting.register(pipe, selectors.EVENT_READ)
 
+    def _wanted(self) -> bool:
+        if self._heartbeat is not None and time.monotonic() - self._heard > self._heartbeat:
+            return False
+        return self._parent is None or os.getppid() == self._parent
+
+    def _beat(self) -> None:
+        """Somebody is there: a request came."""
+        self._heard = time.monotonic()
+
     def _patience(self) -> float | None:
         # Not the kernel's parent-death signal: that comes when the *thread* that started the agent ends.
-        longest = None if self._parent is None else _LOOK_FOR_PARENT
+        longest = None if self._parent is None and self._heartbeat is None else _LOOK_FOR_PARENT
         if not self._children:
             return longest
         left = max(0.0, min(child.deadline for child in self._children.values()) - time.monotonic())
@@ -133,6 +148,7 @@ class Server:
         return not ended
 
     def _request(self, header: dict[str, Any]) -> bool:
+        self._beat()
         op, key = header.get("op"), header.get("id")
         if op == "stop":
             return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -22,9 +23,13 @@ from ..explain.who import Directory, Who, who
 from ..facts import FactRef
 from ..parse.api import parse_object
 from ..parse.links import Link, parse_links
+from ..record.recorder import Recorded, record
+from ..record.redact import Redactor
 from ..render import Report, Shown, ShownTuple, printable
 from ..sources.base import Closable, Source
+from ..sources.opening import open_source
 from .api import Api, pick
+from .diff import diff_frame
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
 from .inside import sandboxes_frame
@@ -32,9 +37,10 @@ from .node import Node
 from .pod import Pod
 from .rules import NodeRules
 from .service import Service
-from .tables import compare_frame, drift_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
+from .settling import settled_drift
+from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
 from .tracking import conntrack_table
-from .translating import compare_service, drift_of, translate_on
+from .translating import compare_service, translate_on
 from .walking import walk
 
 __all__ = ["Cluster"]
@@ -75,6 +81,16 @@ class Cluster(Shown):
     def now(self) -> datetime | None:
         """The moment to which ages refer: when the API was read."""
         return self.source.time(FactRef("pods"))
+
+    def refresh(self) -> Cluster:
+        """Read a live cluster or node afresh at the next question; a recording stays what it is. Returns itself."""
+        forget = getattr(self.source, "refresh", None) or getattr(self.source, "forget", None)
+        if forget is not None:
+            forget()
+        self.api, self._rules = Api(self.source), {}
+        for name in ("version", "_directory"):
+            self.__dict__.pop(name, None)
+        return self
 
     @cached_property
     def version(self) -> str:
@@ -182,14 +198,34 @@ class Cluster(Shown):
         """
         return compare_frame(compare_service(self, self.service(service).value, port, entry))
 
-    def drift(self, node: str | None = None) -> pd.DataFrame:
+    def drift(self, node: str | None = None, settle: float = 5.0) -> pd.DataFrame:
         """What nodes have programmed, against the API: one row a difference, none on a healthy cluster.
 
         Columns: code severity node service entry address port protocol family missing extra says. A node whose rules
         cannot be had is a row NOT_CHECKED. Codes and what they mean: :data:`k8snet_nb.explain.drift.CODES`.
+
+        A live source is read again after ``settle`` seconds when something differs; the column ``state`` then says
+        ``confirmed``, or ``settling`` for what is new; ``attrs["skew"]`` is how many seconds its facts lie apart.
         """
-        nodes = [self.node(node)] if node else [Node(self, value) for value in self.api.nodes.values()]
-        return drift_frame(found for one in nodes for found in drift_of(self, one))
+        return settled_drift(self, node, settle)
+
+    def diff(self, other: Cluster | str | os.PathLike[str]) -> pd.DataFrame:
+        """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
+
+        Columns: what (``pod``, ``service``, ``rules``, ``usage`` ...) change (``added``, ``removed``, ``changed``,
+        ``unknown``) name node field before after. Times of both readings in ``attrs``.
+        """
+        return diff_frame(self, other if isinstance(other, Cluster) else Cluster(open_source(other)))
+
+    def record(
+        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False
+    ) -> Recorded:
+        """Write a recording of format 1 of everything this source can tell, into a folder.
+
+        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. Raises SourceError
+        for a folder that holds something else, NotFound for a node that cannot be read.
+        """
+        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None)
 
     def dns_replicas(self, name: str | None = None, pod: str | None = None, seconds: float = 30.0) -> ReplicaComparison:
         """Each CoreDNS pod asked directly, and the Service's address by UDP and TCP: agreement, difference, silence.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["client_packet", "compare_service", "drift_of", "translate_on"]
+__all__ = ["client_packet", "compare_service", "drift_of", "programmed_on", "translate_on"]
 
 
 def client_packet(target: Target, client: str, view: NodeView) -> Packet:
@@ -91,6 +91,29 @@ def _claimed(known: ProxyMode) -> Mode | None:
     facts = {"iptables": "iptables", "nftables": "nft.json", "ipvs": "ipvs-save.txt"}
     says = next((mode for mode in get_args(Mode) if mode == known.own_word), None)
     return says if says and not known.found and facts[says] not in known.unseen else None
+
+
+def programmed_on(
+    cluster: Cluster, node: Node
+) -> tuple[str | None, dict[tuple[int, str], dict[str, object]], dict[int, str]]:
+    """The node's mode, what is programmed, and which families could not be read, and why.
+
+    Keys are the family and ``address:port/protocol``, with ``*`` for any address of the node. Raises FactMissing or
+    FactBroken for what cannot be read.
+    """
+    mode = node.rules.mode.mode
+    if mode is None:
+        return None, {}, {}
+    vips = {ip for service in cluster.api.services.values() for ip in service.cluster_ips}
+    found, unseen = _programmed(node, mode, {4, 6}, vips)
+    told: dict[tuple[int, str], dict[str, object]] = {}
+    for (family, address, port, protocol), value in found.items():
+        groups = {"endpoints": value.cluster, "local endpoints": value.local}
+        told[family, f"{address or '*'}:{port}/{protocol}"] = {
+            name: None if group is None else tuple(sorted(f"{a}:{p}" for a, p in group))
+            for name, group in groups.items()
+        }
+    return mode, told, unseen
 
 
 def _programmed(

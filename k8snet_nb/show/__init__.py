@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
+    "AgentsPanel",
     "ChainBrowser",
     "DnsChart",
     "DnsPanel",
@@ -42,6 +44,7 @@ __all__ = [
     "draw_wiring",
     "enter",
     "exercise",
+    "live_agents",
     "panel",
 ]
 

@@ -1,21 +1,20 @@
 """The Kubernetes API as a source reads it: raw JSON, in pages, with a clear word for every refusal.
 
-The typed models of the client are not used: they lose fields that they do not know and take three times as long.
-Credentials stay inside the client; nothing of them is printed, logged or recorded.
+The typed models of the client are not used: they lose fields that they do not know and take several times as long.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlencode
+from threading import Event
 
-from ..errors import FactMissing, SourceError
-from ..facts import API_RESOURCES, FactRef
+from ..errors import FactBroken, FactMissing, Stopped
+from ..facts import API_RESOURCES
+from .kube_http import Answer, Connection
+from .pages import Page, joined, read_page
 
-__all__ = ["KubeApi"]
+__all__ = ["KubeApi", "Progress", "needed"]
 
 PAGE = 500
 _PATHS = {
@@ -32,12 +31,16 @@ _PATHS = {
 _WAITS = (0.2, 0.5, 1.0, 2.0)
 """Seconds between tries after 429 and 5xx, unless the server says how long (Retry-After)."""
 
+Progress = Callable[[str, int, "int | None"], None]
+"""Told what is being read, how much of it is there, and of how much (None: not known)."""
+
 
 class KubeApi:
-    """Reads Lists from an API server. ``get`` answers (status, headers, body) for a path and its query."""
+    """Reads Lists from an API server; :attr:`progress` hears of every page, :attr:`stop` ends a reading between two."""
 
-    def __init__(self, get: Callable[[str, dict[str, str]], tuple[int, dict[str, str], bytes]], about: str) -> None:
-        self._get, self.about = get, about
+    def __init__(self, connection: Connection, progress: Progress | None = None) -> None:
+        self.connection, self.progress = connection, progress
+        self.stop = Event()
 
     @classmethod
     def connect(cls, context: str | None = None, timeout: float = 30.0) -> KubeApi:
@@ -45,24 +48,23 @@ class KubeApi:
 
         Raises SourceError when there is neither, or the context is unknown.
         """
-        from kubernetes import client, config
+        return cls(Connection.open(context, timeout))
 
-        configuration = client.Configuration()
-        try:
-            config.load_kube_config(context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
-            _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-            about = f"context {context or active.get('name')}, server {configuration.host}"
-        except (config.ConfigException, TypeError) as error:
-            if context is not None:
-                raise SourceError(f"no context {context!r} in the kubeconfig ({error})") from None
-            try:
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            except config.ConfigException:
-                raise SourceError(
-                    "no kubeconfig, and not inside a cluster: set KUBECONFIG or name a recording"
-                ) from None
-            about = f"in-cluster credentials, server {configuration.host}"
-        return cls(_getter(configuration, timeout), about)
+    @property
+    def about(self) -> str:
+        """Which context and server."""
+        return self.connection.about
+
+    def user(self) -> str:
+        """Who the server says that we are (SelfSubjectReview); where it does not say, the kubeconfig's word."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = self.connection.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=asked)
+        status = answer.json().get("status")
+        name = (status.get("userInfo") or {}).get("username") if answer.ok and isinstance(status, dict) else None
+        if name:
+            return str(name)
+        named = self.connection.kubeconfig_user
+        return f"{named} (as the kubeconfig calls it)" if named else "not known"
 
     def __call__(self, resource: str) -> bytes:
         """The whole List of a resource, pages joined, managedFields removed. Raises FactMissing with the reason."""
@@ -70,44 +72,48 @@ class KubeApi:
         if resource == "version":
             return self._page(resource, path, {})
         for _ in range(3):
-            joined = self._list(resource, path)
-            if joined is not None:
-                return json.dumps(joined).encode()
+            pages = self._pages(resource, path)
+            if pages is not None:
+                return joined(pages)
         why = "the list changed faster than its pages could be read (410 Gone, three times)"
         raise FactMissing(resource, "the Kubernetes API", why, "Ask again.")
 
-    def _list(self, resource: str, path: str) -> dict[str, Any] | None:
+    def _pages(self, resource: str, path: str) -> list[Page] | None:
         """All pages, or None when the server forgot where we were: then the list is begun again."""
-        whole: dict[str, Any] | None = None
-        token = ""
-        while True:
-            query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+        pages: list[Page] = []
+        while not pages or pages[-1].token:
+            if self.stop.is_set():
+                self.stop.clear()
+                raise Stopped(f"reading {resource} was stopped; ask again to begin anew")
+            query = {"limit": str(PAGE)} | ({"continue": pages[-1].token} if pages else {})
             body = self._page(resource, path, query)
             if body is _GONE:
                 return None
-            page = json.loads(body)
-            for item in page.get("items") or ():
-                item.get("metadata", {}).pop("managedFields", None)
-            if whole is None:
-                whole = page
-            else:
-                whole["items"] += page.get("items") or []
-                whole["metadata"] = page.get("metadata", {})
-            token = page.get("metadata", {}).get("continue") or ""
-            if not token:
-                whole["metadata"].pop("remainingItemCount", None)
-                return whole
+            try:
+                pages.append(read_page(body))
+            except ValueError as error:
+                raise FactBroken(resource, "the Kubernetes API", f"a page of it is no List: {error}") from None
+            self._tell(resource, pages)
+        return pages
+
+    def _tell(self, resource: str, pages: list[Page]) -> None:
+        if self.progress is None or (len(pages) == 1 and not pages[0].token):
+            return
+        left = pages[0].meta.get("remainingItemCount")
+        total = PAGE + left if isinstance(left, int) else None
+        read = PAGE * len(pages) if pages[-1].token or total is None else total
+        self.progress(resource, read, total)
 
     def _page(self, resource: str, path: str, query: dict[str, str]) -> bytes:
         for wait in (*_WAITS, None):
-            status, headers, body = self._get(path, query)
-            if status == 200:
-                return body
-            if status == 410 and "continue" in query:
+            answer = self.connection.request("GET", path, query)
+            if answer.status == 200:
+                return answer.body
+            if answer.status == 410 and "continue" in query:
                 return _GONE
-            if wait is None or not (status == 429 or status >= 500):
-                raise _refusal(resource, status, body)
-            said = headers.get("retry-after", "")
+            if wait is None or not (answer.status == 429 or answer.status >= 500):
+                raise _refusal(resource, answer)
+            said = answer.headers.get("retry-after", "")
             time.sleep(min(float(said), 10.0) if said.isdigit() else wait)
         raise AssertionError("the last try either answers or raises")
 
@@ -115,50 +121,27 @@ class KubeApi:
 _GONE = b""
 
 
-def _refusal(resource: str, status: int, body: bytes) -> FactMissing:
-    where = "the Kubernetes API"
-    ref = FactRef(resource)
-    if status in (401, 403):
-        verb = "get" if resource == "version" else "list"
-        scope = "in namespace kube-system" if resource == "configmaps" else "in the whole cluster"
-        why = f"{'not logged in' if status == 401 else 'forbidden'} ({status}): needs the verb {verb} on {ref.fact}"
-        return FactMissing(resource, where, why, f"Ask for a role that allows to {verb} {resource} {scope}")
-    if status == 404:
-        return FactMissing(resource, where, "this server does not have that resource (404)")
-    return FactMissing(
-        resource, where, f"the server answered {status}: {_message(body)}", f"Try: {API_RESOURCES[resource]}"
+def needed(verb: str, resource: str, namespace: str | None) -> str:
+    """What to ask an administrator for, as a command: the role and the binding that would allow it."""
+    name = f"k8snet-{resource.replace('/', '-').split('.')[0]}"
+    kind, scope = ("clusterrole", "") if namespace is None else ("role", f" --namespace {namespace}")
+    return (
+        f"`kubectl create {kind} {name} --verb={verb} --resource={resource}{scope}` and a {kind}binding of it to this "
+        f"user; deploy/rbac.yaml of k8snet_nb holds all of them"
     )
 
 
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body).get("message"))[:300]
-    except (ValueError, AttributeError):
-        return repr(body[:120])
-
-
-def _getter(configuration: Any, timeout: float) -> Callable[[str, dict[str, str]], tuple[int, dict[str, str], bytes]]:
-    """One GET over the client's own connections, with its credentials; any status is an answer.
-
-    The client's call_api changed its arguments between versions; its connection pool and its auth settings did not.
-    """
-    from kubernetes import client
-    from urllib3.exceptions import HTTPError
-
-    pool = client.ApiClient(configuration).rest_client.pool_manager
-
-    def get(path: str, query: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        # asked each time: tokens of exec plug-ins and service accounts run out and are renewed in there
-        settings = configuration.auth_settings().values()
-        headers = {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
-        url = configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        try:
-            answer = pool.request(
-                "GET", url, headers={"Accept": "application/json", **headers}, timeout=timeout, retries=False
-            )
-        except (HTTPError, OSError) as error:
-            reason = str(error).rsplit(": ", 1)[-1]
-            return 599, {}, json.dumps({"message": f"no answer from {configuration.host}: {reason}"}).encode()
-        return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.data
-
-    return get
+def _refusal(resource: str, answer: Answer) -> FactMissing:
+    where = "the Kubernetes API"
+    if answer.status == 401:
+        return FactMissing(resource, where, "not logged in (401)", "Renew the credentials of this kubeconfig context")
+    if answer.status == 403:
+        verb = "get" if resource == "version" else "list"
+        namespace = "kube-system" if resource == "configmaps" else None
+        scope = "in namespace kube-system" if namespace else "in the whole cluster"
+        why = f"forbidden (403): needs the verb {verb} on {resource} {scope}"
+        return FactMissing(resource, where, why, f"Ask an administrator for: {needed(verb, resource, namespace)}")
+    if answer.status == 404:
+        return FactMissing(resource, where, "this server does not have that resource (404)")
+    why = f"the server answered {answer.status}: {answer.message}"
+    return FactMissing(resource, where, why, f"Try: {API_RESOURCES[resource]}")

@@ -27,6 +27,11 @@ Api = Callable[[str], bytes]
 
 _ENTERING = 15.0
 """Seconds to find a pod's processes and enter its namespace, beside the waiting for a server."""
+_ALWAYS = frozenset(
+    "addr.json route.json route6.json rule.json neigh.json nsid.json fdb.json lsns.json processes.json sockets.txt "
+    "sysctl.txt pod.json".split()
+)
+"""Facts that need no tool and no module: an agent that may look has them."""
 _HASHES = ("kubernetes.io/config.hash", "kubernetes.io/config.mirror")
 
 
@@ -157,15 +162,21 @@ class NodeSource:
         return {} if pod is None else {"pod": self._identity(pod)}
 
     def has(self, ref: FactRef) -> bool:
-        """Whether the agent knows how to tell it, and the last try did not fail."""
+        """Whether reading it finds it. What any node tells is not read for that; what depends on its tools is."""
         if ref.node is None:
             return self._api is not None or ref.fact in ("pods", "nodes")
         if ref.node != self.name:
             return False
-        before = self._told.get(ref)
-        if before is not None:
-            return before[0].data is not None
-        return ref.fact == "node.json" or ref.fact in self._facts["pod" if ref.pod else "node"]
+        if ref not in self._told:
+            if ref.fact == "node.json" or ref.fact not in self._facts["pod" if ref.pod else "node"]:
+                return ref.fact == "node.json"
+            if ref.fact in _ALWAYS:
+                return True
+            try:
+                self.read_many([ref])
+            except NotFound:
+                return False
+        return self._told[ref][0].data is not None
 
     def trouble(self, ref: FactRef) -> str | None:
         """Why the last reading failed or was partial."""
@@ -194,6 +205,11 @@ class NodeSource:
         """Start one, to be cancelled or waited for."""
         target = {"pod": self._identity(pod)}
         return self._agent.start_run(argv, target, seconds, lambda: self._elsewhere([pod]).get(pod))
+
+    def on_node(self, node: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
+        """Run a command of this node in its own network namespace. Raises AgentError, FactMissing for another node."""
+        self._check_node(FactRef(argv[0], node))
+        return self._agent.run(argv, {}, seconds)
 
     def exchange(self, pod: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One DNS question to one server from a pod's network namespace. Raises AgentError, NotFound.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
 from .base import Source
 from .recorded import open_recording
 
 if TYPE_CHECKING:
-    from .kube_api import KubeApi
+    from .kube_api import KubeApi, Progress
+    from .live import LiveSource
 
-__all__ = ["BUNDLED", "ENVIRONMENT", "open_source"]
+__all__ = ["BUNDLED", "ENVIRONMENT", "open_live", "open_source"]
 
 ENVIRONMENT = "K8SNET_SOURCE"
 BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
@@ -24,15 +27,46 @@ BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
 def open_source(what: str | os.PathLike[str] | None = None) -> Source:
     """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording.
 
-    ``"node"`` is this machine as one node; a folder of that name is opened as ``"./node"``.
+    ``"node"`` is this machine as one node, ``"live"`` the cluster of the current kubeconfig context, API only; a folder
+    of that name is opened as ``"./node"``.
     """
     chosen = what if what is not None else os.environ.get(ENVIRONMENT) or BUNDLED
+    if chosen == "live":
+        return open_live()
     if chosen == "node":
         from .node import NodeSource
 
         gc.collect()  # the agents of earlier clusters, of which a cell that is run again has made one each time
         return NodeSource(api=_api_if_any())
     return open_recording(chosen)
+
+
+def open_live(
+    context: str | None = None,
+    agents: bool | Sequence[str] = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> LiveSource:
+    """The cluster of a kubeconfig context, or of the pod that we run in.
+
+    ``agents``: True for all nodes that can have one, or the names of some; False reads the API only and creates
+    nothing. ``settings``: see :class:`.agent_manifest.AgentSettings`. Raises SourceError.
+    """
+    from .agent_manifest import AgentSettings
+    from .kube_api import KubeApi
+    from .live import LiveSource
+    from .progress import usual_progress
+
+    known = {field.name for field in fields(AgentSettings)}
+    for name in settings:
+        if name not in known:
+            raise SourceError(f"no setting {name!r} of a live source; there are: {', '.join(sorted(known))}")
+    api = KubeApi.connect(context)
+    api.progress = progress or usual_progress()
+    source = LiveSource(api, AgentSettings(**{k: v for k, v in settings.items() if v is not None}))
+    if agents is not False:
+        source.start_agents(None if agents is True else list(agents))
+    return source
 
 
 def _api_if_any() -> KubeApi | None:

@@ -26,6 +26,8 @@ class _Files(Protocol):
 
     def has(self, name: str) -> bool: ...
 
+    def names(self) -> list[str]: ...
+
 
 class _Folder:
     """Files below one folder; a link that leads out of it is refused."""
@@ -47,6 +49,10 @@ class _Folder:
             return self._path(name).is_file()
         except OSError:  # a name too long for a file: there is none
             return False
+
+    def names(self) -> list[str]:
+        found = (path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+        return sorted(path.relative_to(self.root).as_posix() for path in found)
 
     def read(self, name: str) -> bytes | None:
         path = self._path(name)
@@ -70,6 +76,9 @@ class _Archive:
 
     def has(self, name: str) -> bool:
         return "/".join(safe_parts(name)) in self.files
+
+    def names(self) -> list[str]:
+        return sorted(self.files)
 
     def read(self, name: str) -> bytes | None:
         return self.files.get("/".join(safe_parts(name)))
@@ -118,19 +127,32 @@ class RecordedSource:
         for node in nodes:
             if len(safe_parts(node)) != 1 or "/" in node:
                 raise UnsafeRecording(f"{where}/recording.json: {printable(node)!r} is no node's name")
-        self._about: dict[str, Any] = about
+        self.about: dict[str, Any] = about
         self._nodes = tuple(nodes)
         self.name = str(about.get("name") or Path(where).name)
 
     def describe(self) -> str:
         """One line: the recording's name, version and time."""
-        about = self._about
+        about = self.about
         version, recorded = about.get("kubernetes") or "version unknown", about.get("recorded") or "time unknown"
         return printable(f"recording {self.name}: Kubernetes {version}, {len(self._nodes)} nodes, recorded {recorded}")
 
     def nodes(self) -> tuple[str, ...]:
         """Nodes that the recording has a folder of facts for."""
         return tuple(node for node in self._nodes if self._files.has(f"nodes/{node}/node.json"))
+
+    def refs(self) -> list[FactRef]:
+        """Every fact that the recording holds of its nodes and their pods, node.json left out."""
+        found = []
+        for name in self._files.names():
+            parts = name.split("/")
+            if parts[0] != "nodes" or len(parts) < 3 or parts[1] not in self._nodes or parts[-1].startswith("."):
+                continue
+            if len(parts) == 3 and parts[2] != "node.json":
+                found.append(FactRef(parts[2], parts[1]))
+            elif len(parts) == 6 and parts[2] == "pods":
+                found.append(FactRef(parts[5], parts[1], f"{parts[3]}/{parts[4]}"))
+        return found
 
     def has(self, ref: FactRef) -> bool:
         """Whether the fact's file is there."""
@@ -149,6 +171,10 @@ class RecordedSource:
     def trouble(self, ref: FactRef) -> str | None:
         """What node.json notes against the fact, or that its node was not recorded."""
         if ref.node is None:
+            said = self.about.get("errors")
+            why = said.get(ref.fact) if isinstance(said, dict) else None
+            if why is not None:
+                return printable(why, keep="\n")
             return None if self.has(ref) else "not in this recording"
         if not self._files.has(f"nodes/{ref.node}/node.json"):
             return f"this recording holds no data of node {printable(ref.node)}"
@@ -174,10 +200,14 @@ class RecordedSource:
         return printable(said) if isinstance(said, str) else None
 
     def time(self, ref: FactRef) -> datetime | None:
-        """When the node was read, or the recording was finished."""
-        said = self._about.get("recorded")
+        """When the fact was read, where that is recorded; else the node, or when the recording was finished."""
+        about, key = self.about, ref.fact
+        said = about.get("recorded")
         if ref.node is not None and self._files.has(f"nodes/{ref.node}/node.json"):
-            said = self.about_node(ref.node).get("collected", said)
+            about, key = self.about_node(ref.node), f"pods/{ref.pod}/{ref.fact}" if ref.pod else ref.fact
+            said = about.get("collected", said)
+        times = about.get("times")
+        said = times.get(key, said) if isinstance(times, dict) else said
         try:
             when = datetime.fromisoformat(said) if isinstance(said, str) else None
         except ValueError:

@@ -1,0 +1,8 @@
+"""Recordings: written from any source (optionally redacted), and checked."""
+
+from __future__ import annotations
+
+from .check import Checked, Finding, check_recording
+from .recorder import Recorded, record
+
+__all__ = ["Checked", "Finding", "Recorded", "check_recording", "record"]

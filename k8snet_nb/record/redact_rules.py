@@ -1,0 +1,219 @@
+"""Rules and sets under new names: chains, comments, addresses, interfaces; counters, ports and order stay."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .addresses import AddressMap
+from .pseudonyms import Pseudonyms, chain_hash
+
+__all__ = ["Endpoint", "RuleRedaction", "ServicePort"]
+
+ServicePort = tuple[str, str, str, str]
+"""Namespace, Service, port's name, protocol in lower case."""
+Endpoint = tuple[str, int]
+
+_KUBE_CHAIN = re.compile(r"KUBE-(SVC|SEP|SVL|EXT|FW|XLB)-([A-Z2-7]{16})")
+_NFT_CHAIN = re.compile(r"(@?(?:[a-z]+-)+)([A-Z2-7]{8})-([^/\s]+)/([^/\s]+)/(tcp|udp|sctp)/([^_\s]*)(?:__(\S+)/(\d+))?")
+_QUALIFIED = re.compile(r"(?<![\w.-])([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?=[:\s\"]|$)")
+_OWN = re.compile(r"(?:KUBE|cali|CNI|FLANNEL|CILIUM|OLD_CILIUM|DOCKER|WEAVE|ANTREA|IP6?TABLES)\b|(?:KUBE|CNI|DOCKER)-")
+_BUILT_IN = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT",
+             "SNAT", "MASQUERADE", "MARK", "CONNMARK", "LOG", "NFLOG", "CT", "NOTRACK", "TCPMSS", "REDIRECT", "TPROXY",
+             "SET", "TRACE", "QUEUE", "NFQUEUE", "CHECKSUM", "CLASSIFY", "AUDIT", "NETMAP", "TOS", "DSCP", "TTL",
+             "HL"}  # fmt: skip
+_KNOWN_COMMENTS = re.compile(
+    r"kubernetes (?:load balancer firewall|health check service ports|externally-visible service portals|"
+    r"forwarding (?:rules|conntrack rule)|service portals|postrouting rules|service traffic requiring SNAT|"
+    r"service nodeports.*|service local.*|endpoints dst ip.*|Services? .*)|block incoming localnet connections|"
+    r"Kubernetes (?:Services?|endpoints|nodeport|service) .*|masquerade.*|mark MASQ.*|"
+    r"Active ClusterIPs|ClusterIP, ExternalIP and LoadBalancer IP traffic|Drop traffic to unallocated ClusterIPs|"
+    r"IPs that accept NodePort traffic|NodePort traffic|Reject traffic to invalid ports of ClusterIPs|"
+    r"destinations that are subject to LoadBalancerSourceRanges|helper for @no-endpoint-services / "
+    r"@no-endpoint-nodeports|rules for kube-proxy|service hairpin connections|short-circuit (?:local|pod) traffic|"
+    r"vmap to drop or reject packets to services? (?:nodeports )?with no endpoints"
+)
+"""Comments of kube-proxy and the kubelet that name nothing of the cluster."""
+_TABLES = {"filter", "nat", "mangle", "raw", "security", "kube-proxy", "calico", "cilium", "route"}
+
+
+_STANDARD = frozenset(
+    "cluster-ips cluster-ips-check filter-forward filter-input filter-output filter-output-post-dnat "
+    "filter-output-pre-dnat filter-prerouting filter-prerouting-pre-dnat firewall-check firewall-ips "
+    "hairpin-connections mark-for-masquerade masquerading nat-output nat-postrouting nat-prerouting "
+    "no-endpoint-nodeports no-endpoint-services nodeport-endpoints-check nodeport-ips "
+    "reject-chain service-endpoints-check service-ips service-nodeports services".split()
+)
+"""Chains, sets and maps that kube-proxy has on every node in nftables mode."""
+
+
+class RuleRedaction:
+    """Redacts iptables-save, nft JSON and ipset text."""
+
+    def __init__(self, names: Pseudonyms, addresses: AddressMap) -> None:
+        self.names, self.addresses = names, addresses
+        self._hashes: dict[str, str] = {}
+
+    def learn(self, ports: Mapping[ServicePort, Iterable[Endpoint]]) -> None:
+        """Compute the hashes that chains of these Services and endpoints have, and those of their new names."""
+        for (namespace, service, port, protocol), endpoints in ports.items():
+            old = f"{namespace}/{service}" + (f":{port}" if port else "") + protocol
+            new = f"{self.names.name(namespace)}/{self.names.name(service)}" + (f":{port}" if port else "") + protocol
+            self._hashes[chain_hash(old, 16)] = chain_hash(new, 16)
+            for address, number in endpoints:
+                mapped = self.addresses.address(address)
+                self._hashes[chain_hash(old + _socket(address, number), 16)] = chain_hash(
+                    new + _socket(mapped, number), 16
+                )
+
+    def chain(self, name: str) -> str:
+        """The new name of a chain, set or map."""
+        found = _KUBE_CHAIN.fullmatch(name)
+        if found is not None:
+            return f"KUBE-{found[1]}-{self._hashes.get(found[2]) or self.names.base32(found[2], 16)}"
+        found = _NFT_CHAIN.fullmatch(name)
+        if found is not None:
+            return self._nft_chain(found)
+        if name.startswith("CNI-"):
+            return f"CNI-{self.names.digest(name, 24)}"
+        if name.startswith("cali-") and not name.isupper():
+            return self._cali(name)
+        if name in _BUILT_IN or name in _STANDARD or _OWN.match(name) or name.upper() in _BUILT_IN:
+            return name
+        return f"chain-{self.names.digest(f'chain {name}', 8)}"
+
+    def _cali(self, name: str) -> str:
+        # cali-<kind>-<name or hash>: the kind says what it is for, the rest is of a policy, profile or interface
+        parts = name.split("-")
+        if len(parts) < 3:
+            return name
+        rest = "-".join(parts[2:])
+        marked = self.names.marks(rest)
+        return "-".join([*parts[:2], marked if marked != rest else self.names.digest(rest, 12)])
+
+    def _nft_chain(self, found: re.Match[str]) -> str:
+        kind, _, namespace, service, protocol, port, address, number = found.groups()
+        told = f"{self.names.name(namespace)}/{self.names.name(service)}/{protocol}/{port}"
+        if address:
+            told += f"__{self._nft_address(address)}/{number}"
+        return f"{kind}{chain_hash(told, 8)}-{told}"
+
+    def _nft_address(self, text: str) -> str:
+        if "." in text and ":" not in text and text.count(".") > 3:  # IPv6 with dots for colons, as chains have it
+            return self.addresses.address(text.replace(".", ":")).replace(":", ".")
+        return self.addresses.address(text)
+
+    def comment(self, text: str) -> str:
+        """A comment: kube-proxy's with its names mapped; one of another program only as a mark."""
+        known = False
+
+        def renamed(found: re.Match[str]) -> str:
+            nonlocal known
+            if not (self.names.known(found[1]) and self.names.known(found[2])):
+                return found.group()
+            known = True
+            return f"{self.names.name(found[1])}/{self.names.name(found[2])}"
+
+        told = _QUALIFIED.sub(renamed, text)
+        if text.startswith("cali:"):
+            return f"cali:{self.names.digest(text, 16)}"
+        if not known and not _KNOWN_COMMENTS.fullmatch(text):
+            return f"comment-{self.names.digest(f'comment {text}', 8)}"
+        return self.addresses.text(self.names.marks(told))
+
+    def iptables(self, text: str) -> str:
+        """``iptables-save`` of any flavour."""
+        return "\n".join(self._line(line) for line in text.split("\n"))
+
+    def _line(self, line: str) -> str:
+        if line.startswith(("#", "*", "COMMIT")) or not line:
+            return line
+        if line.startswith(":"):
+            name, _, rest = line[1:].partition(" ")
+            return f":{self.chain(name)} {rest}"
+        pieces = re.split(r'(--comment (?:"(?:[^"\\]|\\.)*"|\S+))', line)
+        return "".join(self._comment_option(p) if p.startswith("--comment ") else self._options(p) for p in pieces)
+
+    def _comment_option(self, piece: str) -> str:
+        said = piece.removeprefix("--comment ")
+        told = self.comment(said.strip('"'))
+        quoted = said.startswith('"') or " " in told
+        return f'--comment "{told}"' if quoted else f"--comment {told}"
+
+    def _options(self, piece: str) -> str:
+        def chain(found: re.Match[str]) -> str:
+            return found[1] + self.chain(found[2])
+
+        def a_set(found: re.Match[str]) -> str:
+            return found[1] + self.set_name(found[2])
+
+        piece = re.sub(r"((?:^|[\s\]])-[Ajg] |--(?:jump|goto|name) )(\S+)", chain, piece)
+        piece = re.sub(r"(--(?:match-set|add-set|del-set) )(\S+)", a_set, piece)
+        piece = re.sub(r"(--(?:nflog-prefix|log-prefix) )(\"[^\"]*\"|\S+)", r'\1"prefix"', piece)
+        return self.addresses.text(self.names.marks(piece))
+
+    def set_name(self, name: str) -> str:
+        """The new name of an ipset."""
+        return name if name.startswith("KUBE-") else f"set-{self.names.digest(f'set {name}', 8)}"
+
+    def ipset(self, text: str) -> str:
+        """``ipset save``."""
+        lines = []
+        for line in text.split("\n"):
+            words = line.split(" ", 2)
+            if len(words) > 1 and words[0] in ("create", "add"):
+                words[1] = self.set_name(words[1])
+            told = re.sub(r'comment "([^"]*)"', lambda m: f'comment "{self.comment(m[1])}"', " ".join(words))
+            lines.append(self.addresses.text(self.names.marks(told)))
+        return "\n".join(lines)
+
+    def nft(self, content: bytes) -> bytes:
+        """``nft -j list ruleset``. Raises ValueError for what is no JSON or holds a range of addresses."""
+        return (json.dumps(self._nft_value(json.loads(content), "")) + "\n").encode()
+
+    def _nft_value(self, value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {"prefix"} and isinstance(value["prefix"], dict):
+                prefix = dict(value["prefix"])
+                prefix["addr"] = self.addresses.network(str(prefix["addr"]), int(prefix["len"]))
+                return {"prefix": prefix}
+            if "range" in value and any(_looks_like_address(one) for one in value["range"]):
+                raise ValueError("a range of addresses cannot be renamed so that it stays one")
+            return {name: one if name == "xt" else self._nft_value(one, name) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._nft_value(one, key) for one in value]
+        return self._nft_text(value, key) if isinstance(value, str) else value
+
+    def _nft_text(self, text: str, key: str) -> str:
+        rename: dict[str, Callable[[str], str]] = {
+            "comment": self.comment,
+            "chain": self.chain,
+            "target": self.chain,
+            "table": self._table,
+            "log": lambda _text: "prefix",
+            "log_prefix": lambda _text: "prefix",
+            "name": self._named,
+        }
+        if text.startswith("@"):
+            return f"@{self._named(text[1:])}"
+        known = rename.get(key)
+        return known(text) if known is not None else self.addresses.text(self.names.marks(text))
+
+    def _table(self, name: str) -> str:
+        return name if name in _TABLES or name.startswith("cni") else f"table-{self.names.digest(name, 8)}"
+
+    def _named(self, name: str) -> str:
+        """A table, chain, set or map."""
+        if _NFT_CHAIN.fullmatch(name) or _KUBE_CHAIN.fullmatch(name) or name.startswith(("CNI-", "cali-")):
+            return self.chain(name)
+        return name if name in _TABLES or name in _STANDARD else self.chain(name)
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _looks_like_address(value: Any) -> bool:
+    return isinstance(value, str) and (value.count(".") == 3 or ":" in value)
