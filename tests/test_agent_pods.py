@@ -93,6 +93,7 @@ def test_two_nodes_are_read_each_in_its_own_namespace_and_everything_is_taken_aw
     cluster, source = opened()
     with source:
         assert source.nodes() == ("node-one", "node-two")
+        assert source.describe().endswith("agents on 2 nodes, none on node-three")
         for number, node in enumerate(source.nodes(), 1):
             addresses = [a.address for link in cluster.node(node).links() for a in link.addresses]
             assert f"172.31.9.{number}" in addresses

@@ -72,6 +72,8 @@ class LiveSource:
     def describe(self) -> str:
         """Context, server and user, and how many nodes' kernels can be read."""
         kernels = "agents are off" if self._pods is None else f"agents on {len(self.nodes())} nodes"
+        if self._pods is not None and self._without:
+            kernels += f", none on {', '.join(sorted(self._without))}"
         return printable(f"live cluster: {self.api.about}, user {self.user}; {kernels}")
 
     def nodes(self) -> tuple[str, ...]:
