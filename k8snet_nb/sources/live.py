@@ -194,6 +194,14 @@ class LiveSource:
         """One DNS question to one server from a pod's network namespace; see :meth:`.node.NodeSource.exchange`."""
         return self.node_of(pod).exchange(pod, request)
 
+    def read_filtered(self, ref: FactRef, wanted: Mapping[str, Any]) -> bytes:
+        """The entries of a connection table that are wanted; see :meth:`.node.NodeSource.read_filtered`."""
+        return self._node(ref).read_filtered(ref, wanted)
+
+    def watch(self, ref: FactRef) -> Watching:
+        """Conntrack events of a node, or of a pod's namespace; see :meth:`.node.NodeSource.watch`."""
+        return self._node(ref).watch(ref)
+
     def on_node(self, node: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
         """Run a command of a node in its own network namespace. Raises AgentError, FactMissing without an agent."""
         return self._node(FactRef(argv[0], node)).on_node(node, argv, seconds)
