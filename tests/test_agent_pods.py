@@ -32,9 +32,10 @@ from k8snet_nb.sources.agent_exec import ExecStream
 from k8snet_nb.sources.agent_manifest import CAPABILITIES, AgentSettings, job_manifest
 from k8snet_nb.sources.agent_pods import clean
 from k8snet_nb.sources.agent_program import BOOT, packed_agent
-from k8snet_nb.sources.agents import Agent, _Child
+from k8snet_nb.sources.agents import Agent
 from k8snet_nb.sources.live import LiveSource
 from k8snet_nb.sources.opening import BUNDLED
+from k8snet_nb.sources.transport import ChildTransport
 
 pytestmark = need(root=True, commands=["ip", "nsenter", "openssl"], modules=["kubernetes"])
 LOCATION = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
@@ -272,7 +273,7 @@ def test_the_manifest_asks_for_no_more_than_it_says() -> None:
 
 def zipped(words: list[str], *options: str) -> Agent:
     """An agent that came as a zip, as in a pod, started behind ``words``."""
-    child = _Child([*words, sys.executable, "-I", "-S", "-c", BOOT, *options])
+    child = ChildTransport([*words, sys.executable, "-I", "-S", "-c", BOOT, *options])
     child.write(packed_agent())
     return Agent(child, "node-one")
 

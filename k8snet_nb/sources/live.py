@@ -18,7 +18,7 @@ from ..facts import FactRef
 from ..render import printable
 from .agent_manifest import AgentSettings, Planned, skipped
 from .agent_pods import AgentPods, plan
-from .agents import Ran, Running, Told
+from .agents import Ran, Running, Told, Watching
 from .base import command_for
 from .kube_api import KubeApi
 from .live_node import LiveNode
