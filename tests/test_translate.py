@@ -379,7 +379,10 @@ def test_a_load_balancer_with_source_ranges() -> None:
         # what is let in never comes to the firewall chain: kube-proxy's KUBE-FW chain sends it on before
         out[out.index(nat[0])] = nat[0].replace(f"KUBE-EXT-{chain}", f"KUBE-FW-{chain}")
         at = out.index(nat[1])
-        out[at:at] = [f"-A KUBE-FW-{chain} -s 198.51.100.0/24 -j KUBE-EXT-{chain}"]
+        out[at:at] = [
+            f'-A KUBE-FW-{chain} -s 198.51.100.0/24 -m comment --comment "{name} loadbalancer IP" -j KUBE-EXT-{chain}',
+            f'-A KUBE-FW-{chain} -m comment --comment "other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL"',
+        ]
         out.insert(
             next(i for i, line in enumerate(out) if line.startswith(":KUBE-SVC-NOIMA")), f":KUBE-FW-{chain} - [0:0]"
         )
@@ -389,6 +392,8 @@ def test_a_load_balancer_with_source_ranges() -> None:
     answer = balanced.translate("default/hello-world", node=ONE, entry="load_balancer", client="198.51.100.7")
     assert (answer.action, set(shares(answer).values())) == ("dnat", {Fraction(1, 4)})
     assert answer.target.address == "172.30.0.77"
+    assert not answer.partial
+    assert balanced.drift(ONE).code.tolist() == []
     anyone = balanced.translate("default/hello-world", node=ONE, entry="load_balancer")
     assert anyone.source_ranges == ("198.51.100.0/24",)
     assert "Only sources in 198.51.100.0/24" in str(anyone)
