@@ -261,6 +261,37 @@ def test_a_node_without_rules_is_missing_and_the_others_go_on() -> None:
     assert gone.drift().code.tolist() == ["NOT_CHECKED"]
 
 
+def test_a_missing_save_is_not_taken_for_no_services() -> None:
+    """The other facts are there, and empty; the one that kube-proxy's own word needs is not."""
+    gone = cluster({f"{ONE}/iptables-save.txt": None})
+    with pytest.raises(FactMissing, match="iptables-save.txt of node node-one"):
+        gone.translate("default/hello-world", node=ONE)
+    with pytest.raises(FactMissing, match="iptables-save.txt of node node-one"):
+        gone.walk(ONE, "default/hello-world", "tcp", 80)
+    rows = gone.compare("default/hello-world").set_index("node")
+    assert (rows.action[ONE], rows.same[ONE]) == ("unknown", None)
+    assert gone.drift(ONE).code.tolist() == ["NOT_CHECKED"]
+    assert "iptables-save.txt" in gone.node(ONE).proxy_mode_evidence.unseen
+    other = cluster({f"{THREE}/ipvs-save.txt": None})
+    with pytest.raises(FactMissing, match="ipvs-save.txt"):
+        other.translate("default/hello-world", node=THREE)
+
+
+def test_an_xtables_expression_without_a_body(hello: kn.Cluster) -> None:
+    """Nft prints ``"xt": null`` where it was built without libxtables."""
+
+    def add(document: Any) -> None:
+        match = {"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 7}}
+        base = next(c["chain"] for c in document["nftables"] if c.get("chain", {}).get("hook") == "prerouting")
+        where = {"family": base["family"], "table": base["table"], "chain": base["name"], "handle": 999}
+        for expr in ([{"xt": None}], [{"xt": None}, {"accept": None}], [match, {"xt": None}, {"drop": None}]):
+            document["nftables"].append({"rule": {**where, "expr": expr}})
+
+    nulls = cluster({f"{TWO}/nft.json": as_json(add)})
+    answer = nulls.translate("default/hello-world", node=TWO)
+    assert shares(answer) == shares(hello.translate("default/hello-world", node=TWO))
+
+
 def test_a_broken_fact_is_named_and_the_others_go_on() -> None:
     broken = cluster({f"{TWO}/nft.json": lambda content: content[: len(content) // 2]})
     with pytest.raises(FactBroken, match="truncated"):
@@ -292,7 +323,7 @@ def test_no_mode_is_an_answer_with_the_reason() -> None:
     empty = cluster({f"{ONE}/iptables-save.txt": text(bare)})
     answer = empty.translate("default/hello-world", node=ONE)
     assert (answer.mode, answer.action, answer.backends) == (None, "none", ())
-    assert "no Service is programmed in any of the three modes" in answer.unknown[0]
+    assert "no Service is programmed in what was collected (not collected: ipvs-save.txt" in answer.unknown[0]
     assert empty.node(ONE).proxy_mode is None
     # kube-proxy says that it is in iptables mode: then all that it should have programmed is missing
     rows = empty.drift(ONE)
