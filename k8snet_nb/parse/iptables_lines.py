@@ -22,8 +22,8 @@ _COUNTED = re.compile(r"\[\d+:\d+\] ")
 _TABLE = re.compile(r"\*[a-z]+")
 _CHAIN = re.compile(r":(\S+) ((?:ACCEPT|DROP|QUEUE|RETURN|-)(?: \[\d+:\d+\])?)")
 _WHOLE_DNAT = re.compile(
-    r"DNAT --to-destination (?:(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?"
-    r"(?: --random| --persistent)*"
+    r"DNAT --to-destination (?:(?:BYTE\.){3}BYTE|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?"
+    r"(?: --random| --persistent)*".replace("BYTE", r"(?:25[0-5]|2[0-4]\d|1?\d?\d)")
 )
 _CUT_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A ")
 _FOREIGN = (
