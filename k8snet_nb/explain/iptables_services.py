@@ -58,7 +58,8 @@ class ServiceEntry:
 
 def services(rules: Ruleset) -> list[ServiceEntry]:
     """The entries of a node, in the save's order. Raises FactBroken when chains jump in a circle or an entry
-    has an address or port that is none."""
+    has an address or port that is none.
+    """
     found: list[ServiceEntry] = []
     nat, filters = rules.tables.get("nat"), rules.tables.get("filter")
     if nat is not None:

@@ -103,8 +103,8 @@ def from_ipvs(
             None,
             unmet=""
             if one.address in held
-            else f"{one.address} is on no interface (kube-ipvs0 should hold it): packets from pods and from outside are "
-            "routed on",
+            else f"{one.address} is on no interface (kube-ipvs0 should hold it): packets from pods and from outside "
+            "are routed on",
         )
         for one in ipvs_path.services(servers)
     )

@@ -45,7 +45,7 @@ EXTRA = """*filter
 -A FORWARD -d 10.244.18.6/32 -m comment --comment "by -j chance" -m statistic --mode random --probability 0.5 -j DROP
 -A FORWARD -j ACCEPT
 -A FORWARD -d 10.32.9.1/32 -j ACCEPT
--A KUBE-PROXY-FIREWALL -d 10.32.9.1/32 -p tcp -m comment --comment "x/fw traffic not accepted by KUBE-FW-A" -m tcp --dport 80 -j DROP
+-A KUBE-PROXY-FIREWALL -d 10.32.9.1/32 -p tcp -m comment --comment "not accepted by KUBE-FW-A" -m tcp --dport 80 -j DROP
 -A OTHER -s 10.244.18.3/32 -p tcp -j REJECT --reject-with tcp-reset
 -A OTHER -m mark --mark 0x1/0x1 -j ACCEPT
 COMMIT
