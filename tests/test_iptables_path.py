@@ -180,6 +180,7 @@ def test_ipvs_node_needs_its_sets() -> None:
 SOURCES = """-A PREROUTING -d 192.0.2.9/32 -p tcp -m tcp --dport 80 -j KUBE-FW-A
 -A KUBE-FW-A -s 198.51.100.0/24 -j KUBE-EXT-A
 -A KUBE-FW-A -s 203.0.113.0/25 -j KUBE-EXT-A
+-A KUBE-FW-A -m comment --comment "other traffic to x/fw:http will be dropped by KUBE-PROXY-FIREWALL"
 -A KUBE-EXT-A -p tcp -j DNAT --to-destination 10.244.18.3:80"""
 FIREWALL = "-A FORWARD -d 192.0.2.9/32 -p tcp -m tcp --dport 80 -j DROP"
 

@@ -88,15 +88,15 @@ def test_a_service_without_servers_is_rejected(dst: str, dport: int, client: Cli
     assert "port-unreachable" in outcome.steps[-1].says
 
 
-def test_a_wrong_port_of_a_service_address_is_rejected_by_the_filter_but_not_for_the_node_itself() -> None:
+def test_a_wrong_port_of_a_service_address_is_rejected_by_the_filter_also_for_the_node_itself() -> None:
     for client in ("pod", "outside"):
         outcome = asked("10.32.62.13", 81, client)  # type: ignore[arg-type]
         assert outcome.action == "reject"
         assert [step.place for step in outcome.steps] == ["filter INPUT", "filter KUBE-IPVS-FILTER"]
         assert "KUBE-IPVS-IPS dst -j REJECT" in outcome.steps[-1].text
     at_home = asked("10.32.62.13", 81, "node")
-    assert at_home.action == "none"
-    assert "own sockets" in at_home.steps[-1].says
+    assert at_home.action == "reject", "it leaves by lo and comes in again: INPUT is met, as for everyone"
+    assert "KUBE-IPVS-IPS dst -j REJECT" in at_home.steps[-1].text
 
 
 def test_an_address_that_is_not_the_nodes_does_not_come_to_ipvs() -> None:

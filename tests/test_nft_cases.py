@@ -71,6 +71,9 @@ def test_source_ranges_say_who_may_come_in(rules: Ruleset) -> None:
     assert ask(rules, "tcp", "203.0.113.20", 443, "outside", "203.0.113.200").action == "drop"
     for client in ("pod", "node"):
         assert ask(rules, "tcp", "203.0.113.20", 443, client).action == "drop"  # type: ignore[arg-type]
+    for kind, source in (("outside", "198.51.100.9"), ("outside", "203.0.113.200"), ("pod", None), ("node", None)):
+        ranges = ask(rules, "tcp", "203.0.113.20", 443, kind, source).source_ranges  # type: ignore[arg-type]
+        assert set(ranges) == {"198.51.100.0/24", "192.0.2.99"}, "of the entry, whoever asks"
     assert ask(rules, "tcp", "192.0.2.11", 31020, "outside").source_ranges == ()
 
 

@@ -78,7 +78,7 @@ def test_nothing_programmed() -> None:
     assert len(answer.evidence) == 4
     unseen = proxy_mode("n")
     assert unseen.mode is None
-    assert unseen.unseen == ("iptables", "nft.json", "ipvs-save.txt")
+    assert unseen.unseen == ("iptables-save.txt", "ip6tables-save.txt", "nft.json", "ipvs-save.txt")
     assert "not collected" in unseen.why
 
 

@@ -222,7 +222,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"service": "default/hello-world", "entry": "vip"}, "there are cluster_ip, node_port, external_ip, load_balancer"),
     ({"service": "default/hello-world", "entry": "node_port"}, "no IPv4 node_port for 80/TCP; it can be called by"),
     ({"service": "default/hello-lb", "entry": "load_balancer"}, "by cluster_ip, node_port, external_ip"),
-    ({"service": "default/hello-world", "family": 6}, "no IPv6 cluster_ip"),
+    ({"service": "default/hello-world", "family": 6}, "no IPv6 cluster_ip for 80/TCP; it has no IPv6 address at all"),
     ({"service": "default/hello-world", "family": 5}, "no IPv5"),
     ({"service": "default/hello-world", "client": "pods"}, "say pod, node, outside or an IP address"),
     ({"service": "default/hello-world", "client": "fd00::1"}, "another address family"),
@@ -268,6 +268,37 @@ def test_a_node_without_rules_is_missing_and_the_others_go_on() -> None:
     assert gone.drift().code.tolist() == ["NOT_CHECKED"]
 
 
+def test_a_missing_save_is_not_taken_for_no_services() -> None:
+    """The other facts are there, and empty; the one that kube-proxy's own word needs is not."""
+    gone = cluster({f"{ONE}/iptables-save.txt": None})
+    with pytest.raises(FactMissing, match=r"iptables-save\.txt of node node-one"):
+        gone.translate("default/hello-world", node=ONE)
+    with pytest.raises(FactMissing, match=r"iptables-save\.txt of node node-one"):
+        gone.walk(ONE, "default/hello-world", "tcp", 80)
+    rows = gone.compare("default/hello-world").set_index("node")
+    assert (rows.action[ONE], rows.same[ONE]) == ("unknown", None)
+    assert gone.drift(ONE).code.tolist() == ["NOT_CHECKED"]
+    assert "iptables-save.txt" in gone.node(ONE).proxy_mode_evidence.unseen
+    other = cluster({f"{THREE}/ipvs-save.txt": None})
+    with pytest.raises(FactMissing, match=r"ipvs-save\.txt"):
+        other.translate("default/hello-world", node=THREE)
+
+
+def test_an_xtables_expression_without_a_body(hello: kn.Cluster) -> None:
+    """Nft prints ``"xt": null`` where it was built without libxtables."""
+
+    def add(document: Any) -> None:
+        match = {"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 7}}
+        base = next(c["chain"] for c in document["nftables"] if c.get("chain", {}).get("hook") == "prerouting")
+        where = {"family": base["family"], "table": base["table"], "chain": base["name"], "handle": 999}
+        for expr in ([{"xt": None}], [{"xt": None}, {"accept": None}], [match, {"xt": None}, {"drop": None}]):
+            document["nftables"].append({"rule": {**where, "expr": expr}})
+
+    nulls = cluster({f"{TWO}/nft.json": as_json(add)})
+    answer = nulls.translate("default/hello-world", node=TWO)
+    assert shares(answer) == shares(hello.translate("default/hello-world", node=TWO))
+
+
 def test_a_broken_fact_is_named_and_the_others_go_on() -> None:
     broken = cluster({f"{TWO}/nft.json": lambda content: content[: len(content) // 2]})
     with pytest.raises(FactBroken, match="truncated"):
@@ -299,7 +330,7 @@ def test_no_mode_is_an_answer_with_the_reason() -> None:
     empty = cluster({f"{ONE}/iptables-save.txt": text(bare)})
     answer = empty.translate("default/hello-world", node=ONE)
     assert (answer.mode, answer.action, answer.backends) == (None, "none", ())
-    assert "no Service is programmed in any of the three modes" in answer.unknown[0]
+    assert "no Service is programmed in what was collected (not collected: ipvs-save.txt" in answer.unknown[0]
     assert empty.node(ONE).proxy_mode is None
     # kube-proxy says that it is in iptables mode: then all that it should have programmed is missing
     rows = empty.drift(ONE)
@@ -386,7 +417,10 @@ def test_a_load_balancer_with_source_ranges() -> None:
         # what is let in never comes to the firewall chain: kube-proxy's KUBE-FW chain sends it on before
         out[out.index(nat[0])] = nat[0].replace(f"KUBE-EXT-{chain}", f"KUBE-FW-{chain}")
         at = out.index(nat[1])
-        out[at:at] = [f"-A KUBE-FW-{chain} -s 198.51.100.0/24 -j KUBE-EXT-{chain}"]
+        out[at:at] = [
+            f'-A KUBE-FW-{chain} -s 198.51.100.0/24 -m comment --comment "{name} loadbalancer IP" -j KUBE-EXT-{chain}',
+            f'-A KUBE-FW-{chain} -m comment --comment "other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL"',
+        ]
         out.insert(
             next(i for i, line in enumerate(out) if line.startswith(":KUBE-SVC-NOIMA")), f":KUBE-FW-{chain} - [0:0]"
         )
@@ -396,6 +430,8 @@ def test_a_load_balancer_with_source_ranges() -> None:
     answer = balanced.translate("default/hello-world", node=ONE, entry="load_balancer", client="198.51.100.7")
     assert (answer.action, set(shares(answer).values())) == ("dnat", {Fraction(1, 4)})
     assert answer.target.address == "172.30.0.77"
+    assert not answer.partial
+    assert balanced.drift(ONE).code.tolist() == []
     anyone = balanced.translate("default/hello-world", node=ONE, entry="load_balancer")
     assert anyone.source_ranges == ("198.51.100.0/24",)
     assert "Only sources in 198.51.100.0/24" in str(anyone)
@@ -462,6 +498,43 @@ def test_compare_says_what_differs_from_the_slices() -> None:
     rows = cluster({"endpointslices": as_json(one_less)}).compare("default/hello-world")
     assert rows.same.tolist() == [False] * 3
     assert set(rows.says) == {"in no EndpointSlice: 10.244.18.3:8080"}
+
+
+def test_compare_says_that_shares_are_uneven() -> None:
+    def skew(lines: list[str]) -> list[str]:
+        at = next(i for i, line in enumerate(lines) if "-A KUBE-SVC-NOIMA" in line and "--probability 0.25" in line)
+        return [*lines[:at], lines[at].replace("y 0.25000000000", "y 0.10000000000"), *lines[at + 1 :]]
+
+    rows = cluster({f"{ONE}/iptables-save.txt": text(skew)}).compare("default/hello-world").set_index("node")
+    assert rows.same.to_dict() == {ONE: False, TWO: True, THREE: True}
+    assert "uneven shares: 1/10 (10%) to 10.244.18.3:8080" in rows.says[ONE]
+    assert "instead of 1/4 (25%) each" in rows.says[ONE]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--dport 80 ", "--dport eighty "),
+        ("-d 10.32.62.13/32", "-d 10.32.62.999/32"),
+        ("--to-destination 10.244.18.3:8080", "--to-destination 10.244.18.999:8080"),
+    ],
+)
+def test_values_that_cannot_be_read_are_no_drift(old: str, new: str) -> None:
+    """The line is named, and what it would say is not held against the node."""
+
+    def damage(lines: list[str]) -> list[str]:
+        wanted = "-A KUBE-SEP-" if "10.244" in old else "-A KUBE-SERVICES -d 10.32.62.13/32"
+        at = next(i for i, line in enumerate(lines) if wanted in line and old in line)
+        numbers.append(at + 1)
+        return [*lines[:at], lines[at].replace(old, new), *lines[at + 1 :]]
+
+    numbers: list[int] = []
+    damaged = cluster({f"{ONE}/iptables-save.txt": text(damage)})
+    rows = damaged.drift(ONE)
+    assert rows.code.tolist() == ["NOT_CHECKED"]
+    assert f"line {numbers[0]}:" in rows.says[0]
+    answer = damaged.translate("default/hello-world", node=ONE)
+    assert any(f"line {numbers[0]}" in why or new in why for why in answer.unknown), answer.unknown
 
 
 def test_compare_of_what_another_proxy_programs() -> None:

@@ -116,6 +116,45 @@ def test_an_address_of_the_cluster_that_nobody_holds(hello: kn.Cluster) -> None:
     assert hello.walk("default/client", "10.244.3.250", "tcp", 80).verdict == "unknown"
 
 
+def test_a_node_port_on_another_node_goes_on_to_an_endpoint(hello: kn.Cluster) -> None:
+    """The first node only routes it; the node whose address it is translates it, and masquerades."""
+    walk = hello.walk("default/client-two", "172.30.0.11", "tcp", 30080)
+    assert (walk.node, walk.verdict) == (TWO, "delivered")
+    assert ends(walk) == QUARTER
+    assert {end.masquerade for end in walk.ends} == {True}
+    assert any(hop.node == ONE and "arrives for 172.30.0.11:30080: dnat" in hop.says for hop in walk.hops)
+
+
+def test_a_node_s_own_process_to_a_wrong_port_of_a_virtual_address(hello: kn.Cluster) -> None:
+    """It stays on the node, because kube-ipvs0 has the address, and meets the filter of INPUT there."""
+    walk = hello.walk(THREE, "10.32.62.13", "tcp", 81)
+    assert walk.verdict == "rejected"
+    assert any("KUBE-IPVS-FILTER" in hop.place for hop in walk.hops)
+
+    def no_filter(lines: list[str]) -> list[str]:
+        return [line for line in lines if "KUBE-IPVS-IPS dst" not in line]
+
+    opened = cluster({f"{THREE}/iptables-save.txt": text(no_filter)}).walk(THREE, "10.32.62.13", "tcp", 81)
+    assert (opened.verdict, opened.ends[0].node) == ("delivered", THREE)
+    assert "to a process of the node, if one listens" in str(opened)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "127.9.9.9", "::1"])
+@pytest.mark.parametrize("src", [ONE, THREE, "default/client", "10.244.18.5", "pod", "node"])
+def test_loopback_stays_where_it_is(hello: kn.Cluster, src: str, target: str) -> None:
+    walk = hello.walk(src, target, "tcp", 22)
+    assert [(end.address, end.verdict, end.chance) for end in walk.ends] == [(target, "delivered", 1)]
+    inside = src not in (ONE, THREE, "node")
+    assert ("inside the pod" in str(walk)) is inside
+    assert ("of the same pod" in str(walk)) is inside
+
+
+@pytest.mark.parametrize("src", ["outside", "203.0.113.5"])
+def test_nobody_outside_reaches_loopback(hello: kn.Cluster, src: str) -> None:
+    with pytest.raises(Refused, match="every host has its own"):
+        hello.walk(src, "127.0.0.1", "tcp", 22)
+
+
 BAD = [
     (("default/client", "default/hello-world", "icmp", 80), Refused, "tcp, udp, sctp"),
     (("default/client", "default/hello-world", "tcp", 0), Refused, "0 is no port"),

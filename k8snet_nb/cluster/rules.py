@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import get_args
 
 from ..errors import FactMissing
 from ..explain import iptables_path, ipvs_path, nft_path
@@ -83,11 +82,26 @@ class NodeRules:
             ipvs=virtual_servers(self.servers) if self._has("ipvs-save.txt") else None,
             own_word=self._own_word(),
             processes=self.commands,
+            reasons=self._reasons(),
         )
+
+    def _reasons(self) -> dict[str, str]:
+        """Why facts that hold rules were not collected, as far as the node's record says."""
+        facts = (*(pair[0] for pair in _SAVES.values()), "nft.json", "ipvs-save.txt")
+        asked = {fact: self.source.trouble(FactRef(fact, self.node)) for fact in facts if not self._has(fact)}
+        return {fact: why for fact, why in asked.items() if why}
+
+    def _claimed_but_missing(self, family: int) -> Mode | None:
+        """The mode that kube-proxy says it is in, where the rules of that mode were not collected."""
+        facts: dict[Mode, tuple[str, ...]]
+        facts = {"iptables": _SAVES[family], "nftables": ("nft.json",), "ipvs": ("ipvs-save.txt",)}
+        said = next((mode for mode in facts if mode == self.mode.own_word), None)
+        return said if said and not any(self._has(fact) for fact in facts[said]) else None
 
     def evaluate(self, packet: Packet, view: NodeView) -> Outcome:
         """What the node's data plane does with a packet. Raises FactMissing when its rules were not collected.
 
+        Also when no Service is programmed in what was collected, and that lacks the rules of the mode kube-proxy names.
         Without a mode (none has Services programmed, or which of two wins cannot be told) ``unknown`` begins with why.
         """
         mode = self.mode
@@ -95,9 +109,11 @@ class NodeRules:
             return self._by(mode.mode, packet, view)
         if mode.found:
             outcome = agreed({found: self._by(found, packet, view) for found in mode.found})
+        elif claimed := self._claimed_but_missing(packet.family):
+            return self._by(claimed, packet, view)  # raises FactMissing with the reason
         elif any(self._has(fact) for fact in _SAVES[packet.family]):
             outcome = self._by("iptables", packet, view)  # no Service's rules, but others that may stop a packet
-        elif len(mode.unseen) == len(get_args(Mode)):
+        elif {"nft.json", "ipvs-save.txt"} <= set(mode.unseen):
             return self._by("iptables", packet, view)  # raises FactMissing with the reason
         else:
             outcome = Outcome("none")

@@ -88,7 +88,7 @@ def drift_of(cluster: Cluster, node: Node) -> list[Drift]:
 
 def _claimed(known: ProxyMode) -> Mode | None:
     """No Service is programmed at all: then what kube-proxy says of itself, if the rules of that mode were seen."""
-    facts = {"iptables": "iptables", "nftables": "nft.json", "ipvs": "ipvs-save.txt"}
+    facts = {"iptables": "iptables-save.txt", "nftables": "nft.json", "ipvs": "ipvs-save.txt"}
     says = next((mode for mode in get_args(Mode) if mode == known.own_word), None)
     return says if says and not known.found and facts[says] not in known.unseen else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ __all__ = ["walk"]
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _STOPS = {"reject": "rejected", "drop": "dropped"}
+_MOST_NODES = 4
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,16 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     if not 0 < port < 65536:
         raise Refused(f"{port} is no port")
     target = _destination(cluster, dst)
-    six = ":" in target
-    sender = _sender(cluster, src, six)
+    six, loopback = ":" in target, _is_loopback(target)
+    sender = _sender(cluster, src, target)
     where = _first_node(cluster, sender, target, node)
     view = where.view()
     kind = sender.kind or _kind(sender.address, view)
-    packet = Packet(6 if six else 4, protocol.lower(), target, port, sender.address, kind)
+    if loopback and kind == "outside":
+        raise Refused(f"{target} is a loopback address: every host has its own, nothing from outside comes to it")
+    packet = Packet(6 if six else 4, protocol.lower(), target, port, target if loopback else sender.address, kind)
+    if loopback and kind == "pod":
+        return _inside_the_pod(sender, where.name, packet)
     outcome = where.rules.evaluate(packet, view)
     hops = [Hop(where.name, f"{step.place}", step.says, step.text) for step in outcome.steps]
     ends, evidence = _ends(cluster, where, packet, outcome, hops)
@@ -59,7 +64,7 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     unknown += tuple(dict.fromkeys(end.doubt for end in ends if end.doubt))
     return Walk(
         source=sender.words,
-        destination=f"[{target}]:{port}/{packet.protocol}" if six else f"{target}:{port}/{packet.protocol}",
+        destination=_spelled(packet),
         node=where.name,
         mode=where.rules.mode.mode,
         verdict=verdict_of(ends, not_evaluated, unknown),
@@ -72,6 +77,27 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     )
 
 
+def _spelled(packet: Packet) -> str:
+    host = f"[{packet.dst}]" if packet.family == 6 else packet.dst
+    return f"{host}:{packet.dport}/{packet.protocol}"
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _inside_the_pod(sender: _Sender, node: str, packet: Packet) -> Walk:
+    """A pod's network namespace has a loopback interface of its own: no rule of the node meets such a packet."""
+    why = "to a process of the same pod, if one listens"
+    end = End(packet.dst, packet.dport, sender.words, node, Fraction(1), False, "delivered", why)
+    return Walk(sender.words, _spelled(packet), node, None, end.verdict, (), (end,), (), ())
+
+
+def _source(addresses: Sequence[str], target: str, words: str) -> str:
+    """The address by which a holder sends to a target: for loopback the same, else its own of that family."""
+    return target if _is_loopback(target) else _of_family(addresses, ":" in target, words)
+
+
 def _of_family(addresses: Sequence[str], six: bool, words: str) -> str:
     """The address by which a holder sends to that family. Raises Refused when it has none."""
     found = [address for address in addresses if (":" in address) == six]
@@ -81,20 +107,20 @@ def _of_family(addresses: Sequence[str], six: bool, words: str) -> str:
     return found[0]
 
 
-def _sender(cluster: Cluster, src: str, six: bool) -> _Sender:
+def _sender(cluster: Cluster, src: str, target: str) -> _Sender:
     if src in ("pod", "node", "outside"):
         words = {"pod": "a pod of the node", "node": "the node itself", "outside": "a client outside"}[src]
         return _Sender(words, None, src, None, None)  # type: ignore[arg-type]
     if src in cluster.api.nodes:
         words = f"node {src}"
-        return _Sender(words, _of_family(cluster.api.nodes[src].ips(), six, words), "node", src, None)
+        return _Sender(words, _source(cluster.api.nodes[src].ips(), target, words), "node", src, None)
     try:
         address = str(ipaddress.ip_address(src))
     except ValueError:
         pod = cluster.pod(src).value
         words = f"pod {pod.key}" + (" (on the host network)" if pod.host_network else "")
-        return _Sender(words, _of_family(pod.ips, six, words), "node" if pod.host_network else "pod", pod.node, pod)
-    _of_family([address], six, f"the sender {address}")
+        return _Sender(words, _source(pod.ips, target, words), "node" if pod.host_network else "pod", pod.node, pod)
+    _source([address], target, f"the sender {address}")
     pods = [pod for pod in cluster.api.pods_by_ip.get(address, ()) if not pod.host_network]
     if pods:
         return _Sender(f"pod {pods[0].key}", address, "pod", pods[0].node, pods[0])
@@ -147,52 +173,79 @@ def _ends(
     evidence: list[Evidence] = []
     if outcome.action == "none":
         hops.append(Hop(node.name, "rules", "no rule translates the destination"))
-    return tuple(_end(cluster, node, packet, choice, hops, evidence) for choice in choices), tuple(evidence)
+    way = _Way(cluster, hops, evidence)
+    ends = [end for choice in choices for end in _end(way, node, packet, choice)]
+    return tuple(ends), tuple(evidence)
 
 
-def _end(
-    cluster: Cluster, node: Node, packet: Packet, choice: Choice, hops: list[Hop], evidence: list[Evidence]
-) -> End:
+@dataclass(frozen=True)
+class _Way:
+    """What is collected on the way; ``nodes``: how many nodes' rules were met."""
+
+    cluster: Cluster
+    hops: list[Hop]
+    evidence: list[Evidence]
+    nodes: int = 1
+
+
+def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
     """Where one choice is routed, and what the rules of the node at the other end do with it."""
+    cluster = way.cluster
     who = cluster.who(choice.address)
     pods = [pod for pod in cluster.api.pods_by_ip.get(choice.address, ()) if not pod.host_network]
     home = pods[0].node if pods else (who.name if who.kind == "node" else None)
     kind = "Service" if who.kind == "service" else who.kind
     label = f"{kind} {who.name}" if who.name else who.says
 
-    def end(verdict: str, why: str = "", doubt: str = "") -> End:
-        return End(choice.address, choice.port, label, home, choice.probability, choice.masquerade, verdict, why, doubt)
+    local = _is_loopback(choice.address) or choice.address in node.view().local
+    home = node.name if local else home
 
-    if home == node.name and who.kind == "node":
+    def end(verdict: str, why: str = "", doubt: str = "") -> list[End]:
+        chance, masquerade = choice.probability, choice.masquerade
+        return [End(choice.address, choice.port, label, home, chance, masquerade, verdict, why, doubt)]
+
+    if local or (home == node.name and who.kind == "node"):
         return end("delivered", "to a process of the node, if one listens")
     route = route_to(choice.address, node.routes())
     if route is None or route.type in ("blackhole", "unreachable", "prohibit"):
         return end("no route", f"{node.name} has no route to it")
     ref = FactRef("route.json", node.name)
-    if not any(route.line() in known.lines for known in evidence):
-        evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
-    hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
+    if not any(route.line() in known.lines for known in way.evidence):
+        way.evidence.append(Evidence(ref, cluster.source.command(ref), (route.line(),), f"the way to {choice.address}"))
+    way.hops.append(Hop(node.name, "route", f"to {choice.address}: {route.line()}", route.line()))
     if home is None:
         nobody = _nobody_there(cluster, node, choice.address, route) if who.kind == "unknown" else ""
         return end("unknown", nobody) if nobody else end("leaves")
-    return end("delivered") if home == node.name else _arrives(cluster, home, packet, choice, end, hops)
+    return end("delivered") if home == node.name else _arrives(way, home, packet, choice, end)
 
 
-def _arrives(
-    cluster: Cluster, home: str, packet: Packet, choice: Choice, end: Callable[..., End], hops: list[Hop]
-) -> End:
+def _arrives(way: _Way, home: str, packet: Packet, choice: Choice, end: Callable[..., list[End]]) -> list[End]:
+    """The rules of the node that it comes to. They may translate it in their turn (a NodePort): then it goes on."""
     arriving = Packet(
         packet.family, packet.protocol, choice.address, choice.port, _seen_source(packet, choice), "outside"
     )
     try:
-        there = cluster.node(home)
+        there = way.cluster.node(home)
         met = there.rules.evaluate(arriving, there.view())
     except FactError as error:
         return end("delivered", doubt=f"the rules of {home} are not known ({error})")
-    hops.append(Hop(home, "rules", f"arrives for {choice.address}:{choice.port}: {_arrival(met)}"))
+    way.hops.append(Hop(home, "rules", f"arrives for {choice.address}:{choice.port}: {_arrival(met)}"))
     if met.action in _STOPS:
         return end(_STOPS[met.action], f"by the rules of {home}")
+    if met.action == "dnat" and way.nodes < _MOST_NODES:
+        doubt, onward = f"on {home}: {met.unknown[0]}" if met.unknown else "", replace(way, nodes=way.nodes + 1)
+        found = [one for further in met.choices for one in _end(onward, there, arriving, _both(choice, further))]
+        return [replace(one, doubt=one.doubt or doubt) for one in found]
+    if met.action == "dnat":
+        return end("unknown", f"still translated by {home}, after the rules of {way.nodes} nodes")
     return end("delivered", doubt=f"on {home}: {met.unknown[0]}" if met.unknown else "")
+
+
+def _both(first: Choice, then: Choice) -> Choice:
+    """A choice after a choice: the chances multiplied, masqueraded if either does it."""
+    chances = (first.probability, then.probability)
+    chance = None if None in chances else (chances[0] or 0) * (chances[1] or Fraction(0))
+    return replace(then, probability=chance, masquerade=True if first.masquerade is True else then.masquerade)
 
 
 def _seen_source(packet: Packet, choice: Choice) -> str | None:

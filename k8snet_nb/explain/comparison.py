@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .programmed import Endpoints
-from .translation import Translation
+from .translation import Backend, Translation, share_text
 
 __all__ = ["Comparison", "compared"]
 
@@ -16,7 +16,7 @@ __all__ = ["Comparison", "compared"]
 class Comparison:
     """What a node does with a Service port. ``shares``: socket -> probability.
 
-    ``same``: whether that is what the API asks for; None when the rules do not tell for sure.
+    ``same``: whether that is what the API asks for, with equal shares; None when the rules do not tell for sure.
     """
 
     node: str
@@ -40,9 +40,13 @@ def compared(answer: Translation, wanted: Endpoints | None) -> Comparison:
     words += ["not programmed here"] if answer.action == "none" and wanted is not None else []
     words += [f"not here: {_list(missing)}"] if missing else []
     words += [f"in no EndpointSlice: {_list(extra)}"] if extra else []
+    even = Fraction(1, max(len(answer.backends), 1))
+    uneven = [b for b in answer.backends if b.probability not in (None, even)]
+    words += [f"uneven shares: {', '.join(map(_share, uneven))} instead of {share_text(even)} each"] if uneven else []
     words += list(answer.unknown)
     same: bool | None = not missing and not extra and (answer.action == "none") == (wanted is None)
-    if answer.partial or answer.unknown:
+    same = same and not uneven
+    if answer.partial or answer.unknown or (same and any(b.probability is None for b in answer.backends)):
         same = None
     shares = {_socket(b.address, b.port): b.probability for b in answer.backends}
     return Comparison(
@@ -53,6 +57,10 @@ def compared(answer: Translation, wanted: Endpoints | None) -> Comparison:
 
 def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _share(backend: Backend) -> str:
+    return f"{share_text(backend.probability)} to {_socket(backend.address, backend.port)}"
 
 
 def _list(sockets: list[tuple[str, int]]) -> str:

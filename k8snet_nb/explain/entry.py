@@ -77,10 +77,7 @@ def find_target(
     fits = [ip for ip in addresses[entry] if ip_family(ip) == chosen]
     if not fits:
         has = [name for name in ENTRIES if any(ip_family(ip) == chosen for ip in addresses[name])]
-        raise Refused(
-            printable(
-                f"{service.key} has no IPv{chosen} {entry} for {wanted}; it can be called by {', '.join(has) or 'none'}"
-            )
-        )
+        others = f"it can be called by {', '.join(has)}" if has else f"it has no IPv{chosen} address at all"
+        raise Refused(printable(f"{service.key} has no IPv{chosen} {entry} for {wanted}; {others}"))
     number = wanted.node_port if entry == "node_port" and wanted.node_port else wanted.port
     return Target(entry, chosen, fits[0], number, wanted.protocol.lower(), wanted)

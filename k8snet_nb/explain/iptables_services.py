@@ -13,6 +13,7 @@ from typing import Literal
 
 from ..errors import FactBroken
 from ..parse.iptables import Ruleset, Table
+from ..parse.iptables_rule import is_network
 
 __all__ = ["Endpoint", "ServiceEntry", "services"]
 
@@ -56,7 +57,9 @@ class ServiceEntry:
 
 
 def services(rules: Ruleset) -> list[ServiceEntry]:
-    """The entries of a node, in the save's order. Raises FactBroken when chains jump in a circle."""
+    """The entries of a node, in the save's order. Raises FactBroken when chains jump in a circle or an entry
+    has an address or port that is none.
+    """
     found: list[ServiceEntry] = []
     nat, filters = rules.tables.get("nat"), rules.tables.get("filter")
     if nat is not None:
@@ -78,13 +81,19 @@ def _word_after(text: str, option: str) -> str:
     return text.partition(f" {option} ")[2].partition(" ")[0]
 
 
-def _portal(line: str) -> tuple[str | None, str, str, int] | None:
-    """Address, protocol, comment and port of an entry's rule; None when the rule is no entry."""
+def _portal(rules: Ruleset, number: int) -> tuple[str | None, str, str, int] | None:
+    """Address, protocol, comment and port of an entry's rule; None when the rule is no entry.
+
+    Raises FactBroken when it is one and cannot be read: it may be any Service's.
+    """
+    line = rules.line(number)
     found = _PORTAL.search(line)
     port = _word_after(_tail(line), "--dport")
-    if found is None or not port.isdigit():
+    if found is None or not port:
         return None
     address = found[1].partition("/")[0] if found[1] else None
+    if not port.isdigit() or (address is not None and not is_network(address)):
+        raise FactBroken(rules.fact, rules.where, f"line {number}: {rules.rule(number).problem or 'no port'}")
     return address, found[2], found[3] or found[4] or "", int(port)
 
 
@@ -100,7 +109,7 @@ def _translated(rules: Ruleset, nat: Table, name: str, reader: _Chains) -> list[
     chain = nat.get(name)
     for number in chain.numbers if chain else ():
         line = rules.line(number)
-        portal = _portal(line)
+        portal = _portal(rules, number)
         target = line.rpartition(" -j ")[2]
         if portal is None or target == "KUBE-MARK-MASQ":
             continue
@@ -120,7 +129,7 @@ def _refused(rules: Ruleset, filters: Table, name: str) -> list[ServiceEntry]:
     chain = filters.get(name)
     for number in chain.numbers if chain else ():
         line = rules.line(number)
-        portal = _portal(line)
+        portal = _portal(rules, number)
         target = _word_after(_tail(line), "-j")
         if portal is None or target not in ("REJECT", "DROP"):
             continue

@@ -122,7 +122,7 @@ def evaluate(
             return trace.outcome(stopped, source_ranges=ranges)
     virtual = find(servers, packet)
     if virtual is None:
-        return _no_virtual(packet, view, trace)
+        return _no_virtual(packet, view, iptables, around, ends, trace)
     outcome = _scheduled(
         virtual, packet, trace, lambda server: _masquerade(server, view, iptables, around, ends, trace)
     )
@@ -170,10 +170,20 @@ def _not_local(packet: Packet, view: NodeView, trace: _Trace) -> Outcome | None:
     return trace.outcome("none")
 
 
-def _no_virtual(packet: Packet, view: NodeView, trace: _Trace) -> Outcome:
-    where = "the node's own sockets" if packet.dst in view.local else "its way by the routes"
+def _no_virtual(
+    packet: Packet, view: NodeView, rules: Ruleset | None, around: Around | None, ends: list[End], trace: _Trace
+) -> Outcome:
+    """IPVS leaves it alone. What a process of the node sent still meets OUTPUT's filter and, if it stays, INPUT."""
+    local = packet.dst in view.local
+    where = "the node's own sockets" if local else "its way by the routes"
     wanted = f"{packet.protocol} {packet.dst} port {packet.dport}"
     trace.step("ipvs", "", f"there is no virtual server for {wanted}: the packet goes on to {where}")
+    if packet.client == "node":
+        stopped, ends = _before(rules, around, "OUTPUT", ("filter",), ends, trace)
+        if stopped is None and local:
+            stopped, ends = _before(rules, around, "INPUT", ("mangle", "filter"), ends, trace)
+        if stopped is not None:
+            return trace.outcome(stopped)
     return trace.outcome("none")
 
 

@@ -5,6 +5,8 @@ No chain or set has a meaning by its name here; only the words of a step (``says
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..parse.nft import Chain, NftSet, Rule, Ruleset
 from ..parse.nft_text import chain_text, element_text, rule_text
 from .nft_run import Mark, Run
@@ -58,11 +60,20 @@ def evaluate(rules: Ruleset, packet: Packet, view: NodeView) -> Outcome:
         action,
         choices,
         affinity=affinity,
-        source_ranges=folded.ranges,
+        source_ranges=_ranges(rules, packet, view, folded, action),
         steps=steps,
         unknown=tuple(dict.fromkeys(unknown)),
         partial=not complete,
     )
+
+
+def _ranges(rules: Ruleset, packet: Packet, view: NodeView, folded: Folded, action: Action) -> tuple[str, ...]:
+    """Who alone may come in: a property of the entry, also where a known source leaves the rules nothing to ask."""
+    refused = action in ("drop", "reject")
+    if folded.ranges or (packet.src is None and (packet.client == "outside" or not refused)):
+        return folded.ranges
+    anyone = replace(packet, src=None, client="outside" if refused else packet.client)
+    return evaluate(rules, anyone, view).source_ranges
 
 
 def masquerade_inside(rules: Ruleset, family: int) -> Ranges:

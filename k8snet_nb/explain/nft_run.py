@@ -167,7 +167,7 @@ class Run:
 
     def _doubt(self, rule: Rule, doubts: list[str]) -> None:
         guarded = [p for p in rule.expr if p.keys().isdisjoint(_HARMLESS | {"match", "limit", "quota", "ct count"})]
-        guarded = [p for p in guarded if p.get("xt", {}).get("type") != "match"]
+        guarded = [p for p in guarded if (p.get("xt") or {}).get("type") != "match"]
         if not guarded:
             return
         table = self.rules.table(rule.family, rule.table)

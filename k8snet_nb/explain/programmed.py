@@ -23,7 +23,7 @@ class Programmed:
 
     ``local``: those for clients that only get this node's (traffic policy Local), None where no such choice is made.
     ``service`` is ``namespace/name`` by the rule's own comment, None where rules carry none (IPVS). ``problem``: why
-    it could not be followed to its end; ``unmet``: why no packet ever comes to it.
+    it could not be followed to its end; ``unmet``: why packets do not come to it.
     """
 
     key: Key
@@ -85,7 +85,8 @@ def from_ipvs(
 ) -> dict[Key, Programmed]:
     """From virtual servers. ``node_addresses``: the node's own, without VIPs; a server on one of them is a NodePort.
 
-    ``held``: all addresses on the node's interfaces, kube-ipvs0's among them: IPVS only sees packets to those.
+    ``held``: all addresses on the node's interfaces, kube-ipvs0's among them: packets of others than
+    the node's own processes come to IPVS only for those.
 
     Servers of weight 0 are draining: kube-proxy takes them out when their connections have ended, so they do not count.
     """
@@ -102,7 +103,8 @@ def from_ipvs(
             None,
             unmet=""
             if one.address in held
-            else f"{one.address} is on no interface (kube-ipvs0 should hold it): IPVS never sees its packets",
+            else f"{one.address} is on no interface (kube-ipvs0 should hold it): packets from pods and from outside "
+            "are routed on",
         )
         for one in ipvs_path.services(servers)
     )

@@ -12,7 +12,7 @@ first that translates settles it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -137,10 +137,12 @@ def proxy_mode(
     ipvs: VirtualServers | None = None,
     own_word: str | None = None,
     processes: Iterable[str] | None = None,
+    reasons: Mapping[str, str] | None = None,
 ) -> ProxyMode:
     """Decide from what the node holds. None for a fact that was not collected; an empty one says that nothing is there.
 
-    ``iptables``: every save of the node (both families, both flavours); ``processes``: command lines.
+    ``iptables``: every save of the node (both families, both flavours); ``processes``: command lines; ``reasons``: why
+    a fact was not collected, by its name, where that is known.
     """
     commands = None if processes is None else list(processes)
     running = None if commands is None else any(_is_kube_proxy(command) for command in commands)
@@ -156,9 +158,9 @@ def proxy_mode(
         if seen:
             found.append(proven)
             evidence += seen
-    facts = {"iptables": iptables, "nft.json": nft, "ipvs-save.txt": ipvs}
-    unseen = [name for name, fact in facts.items() if fact is None]
-    mode, why = _winner(found, tables or [], own_word, unseen)
+    unseen = _unseen(iptables, nft is None, ipvs is None)
+    told = [f"{name}: {reasons[name]}" if reasons and name in reasons else name for name in unseen]
+    mode, why = _winner(found, tables or [], own_word, told)
     if not found:
         evidence += _nothing(node, iptables, tables, ipvs)
         why += _others(commands)
@@ -168,6 +170,14 @@ def proxy_mode(
         why += f"; kube-proxy says of itself that it is in {own_word} mode"
     leftovers = tuple(other for other in found if mode is not None and other != mode)
     return ProxyMode(mode, why, tuple(evidence), tuple(found), leftovers, own_word, running, tuple(unseen))
+
+
+def _unseen(saves: Sequence[Ruleset] | None, no_nft: bool, no_ipvs: bool) -> list[str]:
+    """The facts that were not collected, each by its name; the saves of the two families are two facts."""
+    families = {rules.family for rules in saves or ()}
+    names = {4: "iptables-save.txt", 6: "ip6tables-save.txt"}
+    found = [name for family, name in names.items() if family not in families and (saves is None or saves)]
+    return found + ["nft.json"] * no_nft + ["ipvs-save.txt"] * no_ipvs
 
 
 def _evidence(node: str, fact: str, lines: Iterable[str], says: str) -> Evidence:
@@ -235,8 +245,9 @@ def _winner(
     found: list[Mode], tables: list[KubeProxyTable], own_word: str | None, unseen: list[str]
 ) -> tuple[Mode | None, str]:
     if not found:
-        missing = f" ({', '.join(unseen)} not collected)" if unseen else ""
-        return None, f"no Service is programmed in any of the three modes{missing}"
+        if unseen:
+            return None, f"no Service is programmed in what was collected (not collected: {'; '.join(unseen)})"
+        return None, "no Service is programmed in any of the three modes"
     if len(found) == 1:
         return found[0], f"only {found[0]} has Services programmed"
     early = [mode for mode in found if mode != "ipvs"]

@@ -47,8 +47,9 @@ class Walk(Shown):
     """The answer. ``verdict`` sums the ends up; it says ``unless ...`` when something on the way was not evaluated,
     and ``as far as can be told`` when a rule could not be decided.
 
-    ``hops`` in order; ``ends`` with their chances; ``not_evaluated``: policies, programs and hooks that are there, or
-    cannot be seen, and were not judged; ``unknown``: rules that could not be decided, each named.
+    ``hops`` in order (none for a packet that never leaves its pod); ``ends`` with their chances; ``not_evaluated``:
+    policies, programs and hooks that are there, or cannot be seen, and were not judged; ``unknown``: rules that could
+    not be decided, each named.
     """
 
     source: str
@@ -65,7 +66,7 @@ class Walk(Shown):
 
     def report(self) -> Report:
         """Hop by hop, then the ends."""
-        met = f"met first by the rules of {self.node} ({self.mode or 'no mode'})"
+        met = f"met first by the rules of {self.node} ({self.mode or 'no mode'})" if self.hops else "inside the pod"
         title = f"{self.source} -> {self.destination}, {met}: {self.verdict}"
         rows = [(hop.node, hop.place, hop.says) for hop in self.hops]
         for end in self.ends:

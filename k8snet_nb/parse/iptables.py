@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..errors import FactBroken
 from .iptables_lines import Problem, Reader
-from .iptables_rule import BadRule, Match, Option, Rule, parse_rule
+from .iptables_rule import BadRule, Match, Option, Rule, is_network, parse_rule
 
 __all__ = ["Chain", "Match", "Option", "Problem", "Rule", "Ruleset", "Table", "parse_iptables_save"]
 
@@ -76,7 +76,7 @@ class _Index:
             _, _, spec = spec.partition(" ")
             if spec.startswith("-d "):
                 address, _, _ = spec[3:].partition(" ")
-                if address.endswith(host):
+                if address.endswith(host) and is_network(address):
                     self._by_address.setdefault(address[: -len(host)], []).append(number)
                     continue
             before, found, port = spec[spec.rfind('"') + 1 :].partition(" --dport ")

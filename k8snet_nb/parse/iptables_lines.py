@@ -22,8 +22,8 @@ _COUNTED = re.compile(r"\[\d+:\d+\] ")
 _TABLE = re.compile(r"\*[a-z]+")
 _CHAIN = re.compile(r":(\S+) ((?:ACCEPT|DROP|QUEUE|RETURN|-)(?: \[\d+:\d+\])?)")
 _WHOLE_DNAT = re.compile(
-    r"DNAT --to-destination (?:(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?"
-    r"(?: --random| --persistent)*"
+    r"DNAT --to-destination (?:(?:BYTE\.){3}BYTE|\[[0-9a-f:.]+\])(?::\d{1,5}(?:-\d{1,5})?)?"
+    r"(?: --random| --persistent)*".replace("BYTE", r"(?:25[0-5]|2[0-4]\d|1?\d?\d)")
 )
 _CUT_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A ")
 _FOREIGN = (
@@ -189,8 +189,8 @@ class Reader:
             self.bad[number] = str(bad)
             self._problem(number, f"this rule is cut or damaged: {bad}")
             return number
-        if rule.target is None and rule.chain.startswith("KUBE-"):
-            self.bad[rule.number] = "it has no target, which no rule of Kubernetes lacks: it is cut"
+        if rule.target is None and rule.chain.startswith("KUBE-") and not _ends_with_comment(rule):
+            self.bad[rule.number] = "it has no target and does not end with a comment"
             self._problem(rule.number, f"this rule is cut or damaged: {self.bad[rule.number]}")
         elif rule.target is not None and rule.target not in self._targets:
             self._nowhere.append((rule.number, rule.target))
@@ -254,6 +254,11 @@ class Reader:
                 self._problem(number, why)
         self._nowhere.clear()
         self._part = None
+
+
+def _ends_with_comment(rule: Rule) -> bool:
+    """So do the rules that kube-proxy writes without a target, which only count (the last one of a KUBE-FW chain)."""
+    return bool(rule.matches) and rule.matches[-1].module == "comment" and bool(rule.matches[-1].options)
 
 
 def _dnat_damage(rule: Rule) -> str | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_network
 from typing import NamedTuple
 
-__all__ = ["BadRule", "Match", "Option", "Rule", "parse_rule", "quote", "split_words"]
+__all__ = ["BadRule", "Match", "Option", "Rule", "is_network", "parse_rule", "quote", "split_words"]
 
 _WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -35,6 +37,8 @@ _VALUES = {"--match-set": 2, "--tcp-flags": 2, "--add-set": 2, "--del-set": 2, "
 _SHORT = {"--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--protocol": "-p", "--proto": "-p"}
 _SHORT |= {"--in-interface": "-i", "--out-interface": "-o", "--fragment": "-f", "--jump": "-j", "--goto": "-g"}
 _SHORT |= {"--match": "-m", "--append": "-A", "--destination-port": "--dport", "--source-port": "--sport"}
+_PORT = re.compile(r"\d{1,5}|\d{0,5}:\d{0,5}")
+_PORTS = frozenset(["--dport", "--sport", "--dports", "--sports", "--ports"])
 _IP_OPTIONS = frozenset(["-s", "-d", "-p", "-i", "-o", "-f"])
 
 
@@ -212,8 +216,27 @@ def parse_rule(number: int, line: str) -> Rule:
     )
 
 
+@lru_cache(maxsize=65536)
+def is_network(text: str) -> bool:
+    """Whether it is an address or a prefix, as ``-s`` and ``-d`` have it."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(option: Option) -> None:
+    """Addresses and ports, which every evaluator reads as numbers: iptables-save never prints names for them."""
+    if option.name in ("-s", "-d") and not is_network(option.value):
+        raise BadRule(f"`{option.name} {option.value}` is no address")
+    if option.name in _PORTS and not all(map(_PORT.fullmatch, option.value.split(","))):
+        raise BadRule(f"`{option.name} {option.value}` is no port")
+
+
 def _add(matches: list[tuple[str, list[Option]]], option: Option) -> None:
     """Put an option with its module; ``-p tcp --dport 80`` without ``-m tcp`` is the protocol's own module."""
+    _check(option)
     if option.name in _IP_OPTIONS:
         if not matches or matches[0][0] != "ip":
             matches.insert(0, ("ip", []))

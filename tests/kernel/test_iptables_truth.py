@@ -45,7 +45,7 @@ EXTRA = """*filter
 -A FORWARD -d 10.244.18.6/32 -m comment --comment "by -j chance" -m statistic --mode random --probability 0.5 -j DROP
 -A FORWARD -j ACCEPT
 -A FORWARD -d 10.32.9.1/32 -j ACCEPT
--A KUBE-PROXY-FIREWALL -d 10.32.9.1/32 -p tcp -m comment --comment "x/fw:http traffic not accepted by KUBE-FW-A" -j DROP
+-A KUBE-PROXY-FIREWALL -d 10.32.9.1/32 -p tcp -m comment --comment "not accepted by KUBE-FW-A" -m tcp --dport 80 -j DROP
 -A OTHER -s 10.244.18.3/32 -p tcp -j REJECT --reject-with tcp-reset
 -A OTHER -m mark --mark 0x1/0x1 -j ACCEPT
 COMMIT
@@ -63,6 +63,7 @@ COMMIT
 -A PREROUTING -d 10.32.9.3/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8080
 -A PREROUTING -d 172.30.0.11/32 -p tcp -m tcp --dport 7000 -j REDIRECT --to-ports 8080
 -A KUBE-FW-A -s 172.30.0.200/30 -j KUBE-EXT-A
+-A KUBE-FW-A -m comment --comment "other traffic to x/fw will be dropped by KUBE-PROXY-FIREWALL"
 -A KUBE-EXT-A -p tcp -j DNAT --to-destination 10.244.18.3:8080
 -A NTH -p tcp -m statistic --mode nth --every 3 --packet 0 -j DNAT --to-destination 10.244.18.2:8080
 -A NTH -p tcp -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination 10.244.18.3:8080
