@@ -196,6 +196,20 @@ def test_top_talkers(cluster: Cluster) -> None:
     top = node.top_talkers(count=1)
     assert top[["client", "flows"]].values.tolist() == [["default/client", 332]]
     assert node.top_talkers("service").service[0] == "default/hello-world:http"
+    with pytest.raises(Refused, match="client, backend, service"):
+        node.top_talkers("nope")
+
+
+def test_a_node_port_of_another_node_is_translated_there(copied: Path) -> None:
+    line = (
+        "ipv4     2 tcp      6 86400 ESTABLISHED src=10.244.18.4 dst={0} sport=4000 dport=30080 "
+        "src={0} dst=10.244.18.4 sport=30080 dport=4000 [ASSURED] mark=0 use=1\n"
+    )
+    text = "".join(line.format(address) for address in ("172.30.0.12", "172.30.0.11"))
+    (copied / "nodes/node-one/conntrack.txt").write_text(text)
+    flows = kn.open(copied).node("node-one").flows()
+    assert flows.service.tolist() == ["default/hello-nodeport:http"] * 2
+    assert flows.verdict.tolist() == ["ok", "untranslated"]
 
 
 def test_udp_to_a_removed_endpoint_is_stale_and_tcp_is_draining(copied: Path) -> None:
