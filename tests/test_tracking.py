@@ -112,9 +112,38 @@ def test_ipv6_entries_come_from_the_second_fact_only_when_the_first_has_none(cop
     (folder / "conntrack.txt").write_text(text[:-30])
     cut = node.conntrack()
     assert len(cut) == 354
-    assert "ends within a line" in str(cut.problems[0])
+    assert "conntrack.txt: left out, the text ends within" in str(cut.problems[0])
     (folder / "conntrack6.txt").unlink()
     assert len(node.conntrack()) in (353, 354)
+
+
+def test_each_of_the_two_files_is_read_on_its_own(copied: Path) -> None:
+    folder = copied / "nodes/node-one"
+    six = "udp 17 29 src=fd00::1 dst=fd00::2 sport=1 dport=53 src=fd00::2 dst=fd00::1 sport=53 dport=1 mark=0 use=1\n"
+    (folder / "conntrack6.txt").write_text(f"x\n{six}")
+    node = kn.open(copied).node("node-one")
+    both = node.conntrack()
+    assert (len(both), both.frame.family.value_counts().to_dict()) == (355, {"ipv4": 354, "ipv6": 1})
+    assert [str(problem) for problem in both.problems] == ["line 1: conntrack6.txt: left out, no conntrack entry: x"]
+    assert [(each.ref.fact, len(each.lines)) for each in both.evidence] == [("conntrack.txt", 3), ("conntrack6.txt", 1)]
+    (folder / "conntrack6.txt").write_text("no table\n")
+    with pytest.raises(FactBroken, match=r"conntrack6\.txt of node node-one: no line"):
+        node.conntrack()
+    (folder / "conntrack6.txt").write_text(six)
+    (folder / "conntrack.txt").unlink()
+    alone = node.conntrack()
+    assert len(alone) == 1
+    assert "conntrack.txt is missing" in str(alone.problems[0])
+    assert "IPv4 entries are not known" in str(alone.problems[0])
+
+
+def test_log_lines_of_unknown_namespaces_are_nobodys(copied: Path) -> None:
+    edit(copied / "nodes/node-one/node.json", lambda value: value.pop("netns"))
+    usage = kn.open(copied).node("node-one").conntrack_usage()
+    assert usage.full == ()
+    assert any("25 lines" in note and "which of these namespaces is this node's is not known" in note
+               for note in usage.notes)  # fmt: skip
+    assert "The kernel's log has 25 lines of a full table, from" not in str(usage)
 
 
 def test_usage_of_the_recorded_nodes(cluster: Cluster) -> None:

@@ -272,7 +272,8 @@ def _text(codes: Codes, values: tuple[str, ...]) -> pd.Series[Any]:
 def top_talkers(flows: pd.DataFrame, by: str = "client", count: int = 10) -> pd.DataFrame:
     """The busiest of ``by`` (``client``, ``backend`` or ``service``): flows, share of all, packets, bytes.
 
-    Raises Refused for another column. Packets and bytes are of both directions, NA where the node does not count them (nf_conntrack_acct is off).
+    Raises Refused for another column.
+    Packets and bytes are of both directions, NA where the node does not count them (nf_conntrack_acct is off).
     """
     if by not in TALKERS:
         raise Refused(printable(f"{by!r} is no party of a flow: {', '.join(TALKERS)}"))
