@@ -112,7 +112,7 @@ def test_ipv6_entries_come_from_the_second_fact_only_when_the_first_has_none(cop
     (folder / "conntrack.txt").write_text(text[:-30])
     cut = node.conntrack()
     assert len(cut) == 354
-    assert "conntrack.txt: left out, the text ends within" in str(cut.problems[0])
+    assert "conntrack.txt: left out, the entry is cut" in str(cut.problems[0])
     (folder / "conntrack6.txt").unlink()
     assert len(node.conntrack()) in (353, 354)
 
