@@ -125,7 +125,8 @@ def _both_families(cluster: Cluster, ref: FactRef) -> tuple[tuple[tuple[FactRef,
     if re.search(rb"^ipv6 ", text, re.MULTILINE):
         return ((ref, text),), ()
     try:
-        return ((ref, text), (six, cluster.source.read(six))), ()
+        more = cluster.source.read(six)
+        return ((ref, text), *(((six, more),) if more.strip() else ())), ()
     except FactMissing:
         return ((ref, text),), ()  # conntrack.txt lists both families, unless an old tool wrote it
 
