@@ -121,6 +121,8 @@ def _both_families(cluster: Cluster, ref: FactRef) -> tuple[tuple[tuple[FactRef,
             more = cluster.source.read(six)
         except FactMissing:
             raise missing from None
+        if not more.strip():
+            raise  # no IPv6 entries, and nothing known of IPv4: not an empty table
         return ((six, more),), (Problem(None, f"{ref.fact} is missing ({missing.why}): IPv4 entries are not known"),)
     if re.search(rb"^ipv6 ", text, re.MULTILINE):
         return ((ref, text),), ()
