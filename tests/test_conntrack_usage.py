@@ -142,23 +142,25 @@ def test_growth_and_time_to_full() -> None:
     assert growth_of(series([1])) is None
 
 
-POD, BACKEND, GONE, ENDING, NODE, VIP = (
+POD, BACKEND, GONE, ENDING, NODE, OTHER, VIP = (
     "10.244.0.1",
     "10.244.0.2",
     "10.244.0.3",
     "10.244.0.4",
     "192.168.0.1",
+    "192.168.0.2",
     "10.32.0.9",
 )
 DIRECTORY = FlowDirectory(
     pods={POD: "default/client", BACKEND: "default/web", ENDING: "default/old"},
-    nodes={NODE: "node-one"},
+    nodes={NODE: "node-one", OTHER: "node-two"},
     services={(VIP, port, protocol): "default/web:http" for port, protocol in ((80, "tcp"), (80, "udp"), (80, "sctp"))},
     endpoints={"default/web:http": [(BACKEND, 8080), (POD, 8080)]},
     terminating={"default/web:http": [(ENDING, 8080)]},
     node_ports={(30080, "tcp"): "default/web:http"},
     networks=("10.244.0.0/16",),
     service_networks=("10.32.0.0/16",),
+    node="node-one",
 )
 
 
@@ -192,6 +194,10 @@ def flow(
          ("default/client", None, "outside", "masquerade", "ok")),
         (flow("tcp", BACKEND, to=(BACKEND, 8080), src=NODE), ("node node-one", None, "default/web", "none", "ok")),
         (flow("tcp", VIP, backend_port=80), ("default/client", "default/web:http", "unknown", "none", "untranslated")),
+        (flow("tcp", OTHER, to=(OTHER, 30080), backend_port=30080),
+         ("default/client", "default/web:http", "node node-two", "none", "ok")),
+        (flow("tcp", NODE, to=(NODE, 30080), backend_port=30080),
+         ("default/client", "default/web:http", "node node-one", "none", "untranslated")),
     ],
 )  # fmt: skip
 def test_each_flow_is_explained(line: str, expected: tuple[str | None, ...]) -> None:

@@ -133,11 +133,19 @@ def test_a_file_without_braces_is_one_server() -> None:
         (".:99999 {\n}\n", 1),
         ("(a) {\n import a\n}\n. {\n import a\n}\n", 2),
         ("(a)\n", 1),
+        ("}}}{", 1),
+        (". {\n log }}\n}\n", 2),
+        (". {\n {{ x\n}\n", 2),
     ],
 )
 def test_errors_name_the_line(text: str, line: int) -> None:
     with pytest.raises(FactBroken, match=rf"line {line}: "):
         parse_corefile(text)
+
+
+def test_an_empty_one_says_so_and_variables_are_no_stray_braces() -> None:
+    assert "The Corefile is empty" in str(explain_corefile(parse_corefile("# nothing\n")))
+    assert parse_corefile("{$ZONE}:53 {\n log\n}\n").servers[0].zones == (Zone("{$zone}.", 53),)
 
 
 WORD = st.from_regex(r"[a-z0-9./:_-]{1,12}", fullmatch=True).filter(lambda word: word != "import")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
+import dns.flags
+import dns.message
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +117,52 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_sent() -> None:
     live = LiveAnswers(send, POD, REF)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="NOPE"):
         resolve("hello", POD, live, types=("NOPE",))
+
+
+def row(kind: str, *records: str, transport: str = "udp", rcode: int = 0, tc: bool = False, error: str = "") -> str:
+    """A line of dns.jsonl: what was said to ``a. KIND``."""
+    line = {"name": "a.", "type": kind, "server": "10.32.0.10", "transport": transport, "ms": 1, "response": None}
+    if error:
+        return json.dumps({**line, "error": error}) + "\n"
+    message = dns.message.make_response(dns.message.make_query("a.", kind), recursion_available=True)
+    message.set_rcode(rcode)
+    message.flags |= dns.flags.TC if tc else 0
+    for record in records:
+        name, of, text = record.split()
+        message.answer.append(dns.rrset.from_text(name, 30, "IN", of, text))
+    return json.dumps({**line, "response": base64.b64encode(message.to_wire()).decode(), "error": None}) + "\n"
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+def test_a_truncated_answer_is_no_answer_without_the_one_by_tcp(libc: Libc) -> None:
+    cut = row("A", tc=True) + row("AAAA")
+    found = client("a.", cut, libc)
+    assert (found.outcome, found.rcode) == ("truncated, the TCP answer is not recorded", None)
+    assert len(found.queries) == 2
+    whole = client("a.", row("A", "a. A 10.0.0.1", transport="tcp") + cut, libc)
+    assert (whole.outcome, whole.addresses) == ("found", ("10.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("lost", "words", "rcode"),
+    [({"error": "timed out"}, "A: no answer (timed out)", None), ({"rcode": 2}, "A: SERVFAIL", "SERVFAIL"),
+     ({"rcode": 5}, "A: REFUSED", "REFUSED")],
+)  # fmt: skip
+def test_half_an_answer_is_not_no_such_record(lost: dict[str, Any], words: str, rcode: str | None) -> None:
+    found = client("a.", row("A", **lost) + row("AAAA"))
+    assert (found.outcome, found.rcode) == ("half an answer", rcode)
+    assert f"{words}, AAAA: NOERROR, no such record" in found.report().notes[0]
+    other = client("a.", row("A", "a. A 10.0.0.1") + row("AAAA", error="timed out"))
+    assert other.outcome == "found"
+    assert "AAAA: no answer (timed out)" in other.report().notes[0]
+
+
+def test_records_of_another_name_are_ignored() -> None:
+    found = client("a.", row("A", "b. A 10.0.0.1") + row("AAAA"))
+    assert (found.outcome, found.records) == ("no such record", ())
+    assert "record for another name, ignored: b. 30 IN A 10.0.0.1" in found.report().notes
+    chain = client("a.", row("A", "x. A 10.0.0.2", "c. A 10.0.0.1", "b. CNAME c.", "a. CNAME b.") + row("AAAA"))
+    assert chain.addresses == ("10.0.0.1",)
 
 
 KINDS = st.sampled_from(

@@ -297,3 +297,25 @@ def test_without_a_resolv_conf(copy: Path) -> None:
     for ask in (lambda: pod.resolve("x"), lambda: pod.search_expansion("x"), pod.resolv_conf):
         with pytest.raises(FactMissing, match=r"resolv\.conf of pod default/client on node-one"):
             ask()
+
+
+def test_what_cannot_be_a_name_or_a_type_is_refused(cluster: Cluster) -> None:
+    pod = cluster.pod("default/client")
+    with pytest.raises(Refused, match="FOO"):
+        pod.resolve("x", types="FOO")
+    for name in ("kubernetes.default\n", " ", "a\x00b"):
+        for ask in (pod.search_expansion, pod.resolve, pod.dns_cost, pod.compare_dns_tools, pod.dns_path):
+            with pytest.raises(Refused, match="white space or control"):
+                ask(name)
+
+
+def test_an_unknown_policy_is_unknown(copy: Path) -> None:
+    listing = copy / "api" / "pods.json"
+    pods = json.loads(listing.read_text())
+    next(p["spec"] for p in pods["items"] if p["metadata"]["name"] == "client")["dnsPolicy"] = "Weird"
+    listing.write_text(json.dumps(pods))
+    (copy / CLIENT / "resolv.conf").write_text("search x\n")
+    found = kn.open(copy).pod("default/client").resolv_conf()
+    assert (found.expected.effective, found.differences) == ("unknown", ())
+    assert "what dnsPolicy Weird means" in found.report().text()
+    assert "none, so 127.0.0.1" in found.report().text()

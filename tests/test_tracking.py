@@ -112,9 +112,38 @@ def test_ipv6_entries_come_from_the_second_fact_only_when_the_first_has_none(cop
     (folder / "conntrack.txt").write_text(text[:-30])
     cut = node.conntrack()
     assert len(cut) == 354
-    assert "ends within a line" in str(cut.problems[0])
+    assert "conntrack.txt: left out, the entry is cut" in str(cut.problems[0])
     (folder / "conntrack6.txt").unlink()
     assert len(node.conntrack()) in (353, 354)
+
+
+def test_each_of_the_two_files_is_read_on_its_own(copied: Path) -> None:
+    folder = copied / "nodes/node-one"
+    six = "udp 17 29 src=fd00::1 dst=fd00::2 sport=1 dport=53 src=fd00::2 dst=fd00::1 sport=53 dport=1 mark=0 use=1\n"
+    (folder / "conntrack6.txt").write_text(f"x\n{six}")
+    node = kn.open(copied).node("node-one")
+    both = node.conntrack()
+    assert (len(both), both.frame.family.value_counts().to_dict()) == (355, {"ipv4": 354, "ipv6": 1})
+    assert [str(problem) for problem in both.problems] == ["line 1: conntrack6.txt: left out, no conntrack entry: x"]
+    assert [(each.ref.fact, len(each.lines)) for each in both.evidence] == [("conntrack.txt", 3), ("conntrack6.txt", 1)]
+    (folder / "conntrack6.txt").write_text("no table\n")
+    with pytest.raises(FactBroken, match=r"conntrack6\.txt of node node-one: no line"):
+        node.conntrack()
+    (folder / "conntrack6.txt").write_text(six)
+    (folder / "conntrack.txt").unlink()
+    alone = node.conntrack()
+    assert len(alone) == 1
+    assert "conntrack.txt is missing" in str(alone.problems[0])
+    assert "IPv4 entries are not known" in str(alone.problems[0])
+
+
+def test_log_lines_of_unknown_namespaces_are_nobodys(copied: Path) -> None:
+    edit(copied / "nodes/node-one/node.json", lambda value: value.pop("netns"))
+    usage = kn.open(copied).node("node-one").conntrack_usage()
+    assert usage.full == ()
+    assert any("25 lines" in note and "which of these namespaces is this node's is not known" in note
+               for note in usage.notes)  # fmt: skip
+    assert "The kernel's log has 25 lines of a full table, from" not in str(usage)
 
 
 def test_usage_of_the_recorded_nodes(cluster: Cluster) -> None:
@@ -196,6 +225,20 @@ def test_top_talkers(cluster: Cluster) -> None:
     top = node.top_talkers(count=1)
     assert top[["client", "flows"]].values.tolist() == [["default/client", 332]]
     assert node.top_talkers("service").service[0] == "default/hello-world:http"
+    with pytest.raises(Refused, match="client, backend, service"):
+        node.top_talkers("nope")
+
+
+def test_a_node_port_of_another_node_is_translated_there(copied: Path) -> None:
+    line = (
+        "ipv4     2 tcp      6 86400 ESTABLISHED src=10.244.18.4 dst={0} sport=4000 dport=30080 "
+        "src={0} dst=10.244.18.4 sport=30080 dport=4000 [ASSURED] mark=0 use=1\n"
+    )
+    text = "".join(line.format(address) for address in ("172.30.0.12", "172.30.0.11"))
+    (copied / "nodes/node-one/conntrack.txt").write_text(text)
+    flows = kn.open(copied).node("node-one").flows()
+    assert flows.service.tolist() == ["default/hello-nodeport:http"] * 2
+    assert flows.verdict.tolist() == ["ok", "untranslated"]
 
 
 def test_udp_to_a_removed_endpoint_is_stale_and_tcp_is_draining(copied: Path) -> None:

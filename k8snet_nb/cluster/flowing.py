@@ -79,6 +79,7 @@ def flow_directory(cluster: Cluster, node: str) -> FlowDirectory:
         node_ports=node_ports,
         networks=_pod_networks(cluster, list(pods)),
         service_networks=_service_networks(cluster),
+        node=node,
     )
 
 

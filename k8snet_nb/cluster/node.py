@@ -212,7 +212,10 @@ class Node(Shown):
         return node_flows(self._cluster, self.name, earlier, **filters)
 
     def top_talkers(self, by: str = "client", count: int = 10) -> pd.DataFrame:
-        """The busiest of ``by`` (``client``, ``backend``, ``service``): flows, share of all, packets, bytes."""
+        """The busiest of ``by`` (``client``, ``backend``, ``service``): flows, share of all, packets, bytes.
+
+        Raises Refused for another column.
+        """
         return top_talkers(self.flows(), by, count)
 
     @cached_property

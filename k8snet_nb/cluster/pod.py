@@ -37,7 +37,7 @@ from .inside import (
     start_in_pod,
 )
 from .named import Named
-from .resolving import checked_libc, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
+from .resolving import checked_libc, checked_name, difference_of, path_of, read_conf, resolv_conf_of, resolve_in
 from .tables import services_frame
 from .tracking import conntrack_table
 
@@ -185,18 +185,19 @@ class Pod(Named):
         """Every question, in order, that a program here sends for a name when no try has an answer.
 
         By its own resolv.conf; ``libc`` is ``glibc`` or ``musl`` (Alpine); ``ndots``: as if the file said another
-        number. Raises FactMissing without that file.
+        number. Raises FactMissing without that file, Refused for a name with white space or control characters.
         """
         conf = read_conf(self._cluster, self.value)[0]
-        return search_expansion(name, conf if ndots is None else replace(conf, ndots=ndots), checked_libc(libc))
+        conf = conf if ndots is None else replace(conf, ndots=ndots)
+        return search_expansion(checked_name(name), conf, checked_libc(libc))
 
     def dns_cost(self, name: str, libc: str = "glibc", found_at: str | None = None) -> Cost:
         """Tries, queries and round trips for a name: until the try ``found_at`` answers, or all of them."""
-        return cost(name, read_conf(self._cluster, self.value)[0], checked_libc(libc), found_at=found_at)
+        return cost(checked_name(name), read_conf(self._cluster, self.value)[0], checked_libc(libc), found_at=found_at)
 
     def libc_differences(self, name: str) -> tuple[str, ...]:
         """What glibc and musl do differently with this name and this pod's resolv.conf, in words."""
-        return libc_differences(name, read_conf(self._cluster, self.value)[0])
+        return libc_differences(checked_name(name), read_conf(self._cluster, self.value)[0])
 
     def resolve(
         self, name: str, libc: str = "glibc", types: str | Sequence[str] = PAIR, seconds: float = 30.0
@@ -205,7 +206,8 @@ class Pod(Named):
 
         Live, servers are asked now from inside its network namespace, ``seconds`` at most in all; on a recording what
         was asked then counts, and a question that was not recorded says so. Raises FactMissing without resolv.conf,
-        FactBroken (with the line) when the answer may stand on a line of the log that cannot be read.
+        FactBroken (with the line) when the answer may stand on a line of the log that cannot be read, Refused for a
+        name with white space or control characters and for a type that there is not.
         """
         return resolve_in(self._cluster, self.value, name, libc, types, seconds)
 

@@ -33,6 +33,7 @@ __all__ = [
     "Exchanger",
     "answers_of",
     "checked_libc",
+    "checked_name",
     "difference_of",
     "path_of",
     "read_conf",
@@ -59,6 +60,13 @@ def checked_libc(libc: str) -> Libc:
     if libc == "musl":
         return "musl"
     raise Refused(printable(f"{libc!r} is no C library that is known here: glibc or musl"))
+
+
+def checked_name(name: str) -> str:
+    """The name, if a program could mean it. Raises Refused for one with white space or control characters."""
+    if any(char.isspace() or not char.isprintable() for char in name.encode("utf-8", "replace").decode()):
+        raise Refused(printable(f"{name!r} holds white space or control characters: no name to look up"))
+    return name
 
 
 def _ref(pod: PodValue, fact: str) -> FactRef:
@@ -102,6 +110,7 @@ def resolve_in(
     cluster: Cluster, pod: PodValue, name: str, libc: str, types: str | Sequence[str], seconds: float
 ) -> DnsAnswer:
     """Look a name up as a program in the pod does, and join the answer to the cluster."""
+    checked_name(name)
     resolv, _, file = read_conf(cluster, pod)
     kinds = (types,) if isinstance(types, str) else tuple(types)
     asked = tuple(kind.upper() for kind in kinds) or PAIR
@@ -203,6 +212,7 @@ def difference_of(
     cluster: Cluster, pod: PodValue, name: str, libc: str, server: str | None, seconds: float
 ) -> Difference:
     """The ways to ask for a name beside each other, each with what came of it."""
+    checked_name(name)
     resolv, _, file = read_conf(cluster, pod)
     node = node_conf(cluster, pod.node)
     ways = compare_tools(name, resolv, node.conf if node else None, libc=checked_libc(libc), server=server)

@@ -23,7 +23,7 @@ from ..parse.conntrack_counters import (
     parse_table_full,
 )
 from ..parse.conntrack_netlink import decode
-from ..parse.conntrack_table import ConntrackTable, Problem
+from ..parse.conntrack_table import ConntrackTable, Problem, joined
 from ..parse.protocols import PROTOCOLS
 from ..render import printable
 
@@ -86,10 +86,18 @@ def _by_netlink(cluster: Cluster, ref: FactRef, wanted: dict[str, Any], kernel: 
 
 
 def _by_text(cluster: Cluster, ref: FactRef, wanted: dict[str, Any]) -> ConntrackTable:
-    text, problems = _both_families(cluster, ref)
+    texts, notes = _both_families(cluster, ref)
+    tables = [_of_one_text(cluster, each, text, wanted) for each, text in texts]
+    found = tables[0] if len(tables) == 1 else joined(tables)
+    found.problems += notes
+    return found
+
+
+def _of_one_text(cluster: Cluster, ref: FactRef, text: bytes, wanted: dict[str, Any]) -> ConntrackTable:
+    """The entries of one file that match, with its name in each problem."""
     table = parse_conntrack(text, fact=ref.fact, where=ref.where)
     found = table.where(**wanted)
-    found.problems += problems
+    found.problems = tuple(replace(each, why=f"{ref.fact}: {each.why}") for each in found.problems)
     lines = text.split(b"\n")
     rows = () if found.lines is None else found.lines[:_QUOTED].tolist()
     quoted = tuple(lines[row].decode("utf-8", "replace") for row in rows)
@@ -103,20 +111,26 @@ def _entries(count: int) -> str:
     return "1 entry" if count == 1 else f"{count:,} entries"
 
 
-def _both_families(cluster: Cluster, ref: FactRef) -> tuple[bytes, tuple[Problem, ...]]:
-    """The text with the IPv6 entries, which a second fact holds where the first does not list that family."""
-    text = cluster.source.read(ref)
-    if re.search(rb"^ipv6 ", text, re.MULTILINE):
-        return text, ()
+def _both_families(cluster: Cluster, ref: FactRef) -> tuple[tuple[tuple[FactRef, bytes], ...], tuple[Problem, ...]]:
+    """The texts that hold the entries: a second fact has those of IPv6 where the first does not list that family."""
     six = replace(ref, fact="conntrack6.txt")
     try:
+        text = cluster.source.read(ref)
+    except FactMissing as missing:
+        try:
+            more = cluster.source.read(six)
+        except FactMissing:
+            raise missing from None
+        if not more.strip():
+            raise  # no IPv6 entries, and nothing known of IPv4: not an empty table
+        return ((six, more),), (Problem(None, f"{ref.fact} is missing ({missing.why}): IPv4 entries are not known"),)
+    if re.search(rb"^ipv6 ", text, re.MULTILINE):
+        return ((ref, text),), ()
+    try:
         more = cluster.source.read(six)
+        return ((ref, text), *(((six, more),) if more.strip() else ())), ()
     except FactMissing:
-        return text, ()  # conntrack.txt lists both families, unless an old tool wrote it
-    if more and text and not text.endswith(b"\n"):
-        cut = text.rfind(b"\n") + 1
-        return text[:cut] + more, (Problem(None, f"{ref.fact} ends within a line: that entry is left out"),)
-    return text + more, ()
+        return ((ref, text),), ()  # conntrack.txt lists both families, unless an old tool wrote it
 
 
 def _command(cluster: Cluster, ref: FactRef, wanted: Mapping[str, Any]) -> str:
@@ -203,25 +217,41 @@ def node_usage(cluster: Cluster, node: str) -> ConntrackUsage:
     except FactMissing as error:
         reader.missing.append(f"{error.fact} ({error.why})")
     cores = _cores(cluster, node, reader)
-    full = _full_lines(cluster, node, reader)
+    full, whose = _full_lines(cluster, node, reader)
     _quote(reader, sysctl, series, stats)
     try:
         usage = conntrack_usage(sysctl, table=table, stats=stats, series=series, full=full, cores=cores)
     except LookupError as error:
         raise FactMissing("sysctl.txt", f"node {node}", f"{error}: {'; '.join(reader.missing)}") from None
     notes = (f"Not known here: {'; '.join(reader.missing)}.",) if reader.missing else ()
-    return replace(usage, evidence=tuple(reader.evidence), notes=usage.notes + notes)
+    return replace(usage, evidence=tuple(reader.evidence), notes=usage.notes + whose + notes)
 
 
-def _full_lines(cluster: Cluster, node: str, reader: _Reader) -> tuple[TableFull, ...]:
-    """The log lines of a full table that are about this node's namespace."""
+def _full_lines(cluster: Cluster, node: str, reader: _Reader) -> tuple[tuple[TableFull, ...], tuple[str, ...]]:
+    """The log lines of a full table that are about this node's namespace, or do not say about which; and a note.
+
+    Where the node's namespace is not known, lines that name one are nobody's: the note tells of them.
+    """
     netns = cluster.about_node(node).get("netns")
     known = netns if isinstance(netns, int) else None
-    full = reader.read("kernel-log.txt", lambda data, _: parse_table_full(data, known)) or ()
+    found = reader.read("kernel-log.txt", lambda data, _: parse_table_full(data, known)) or ()
+    full = tuple(line for line in found if known is not None or line.netns is None)
+    others = tuple(line for line in found if line not in full)
     if full:
-        lines = tuple(dict.fromkeys((full[0].text, full[-1].text)))
-        reader.told("kernel-log.txt", lines, f"{len(full)} lines about network namespace {known or 'any'}")
-    return full
+        about = f"about network namespace {known}" if known is not None else "that name no network namespace"
+        reader.told("kernel-log.txt", _ends(full), f"{len(full)} lines {about}")
+    if not others:
+        return full, ()
+    spaces = ", ".join(str(netns) for netns in dict.fromkeys(line.netns for line in others))
+    which = "which of these namespaces is this node's is not known"
+    reader.told("kernel-log.txt", _ends(others), f"{len(others)} lines about network namespaces {spaces}: {which}")
+    note = f"The kernel's log has {len(others)} lines of a full table in network namespaces {spaces}: {which}."
+    return full, (note,)
+
+
+def _ends(full: tuple[TableFull, ...]) -> tuple[str, ...]:
+    """The first line and the last one."""
+    return tuple(dict.fromkeys((full[0].text, full[-1].text)))
 
 
 def _quote(

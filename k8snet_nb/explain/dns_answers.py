@@ -92,6 +92,8 @@ class RecordedAnswers:
     def ask(self, server: str, query: Query, transport: str | None = None) -> Reply:
         """The latest recorded reply of ``server``; by ``transport`` only, or by UDP unless that was truncated.
 
+        A truncated one is an answer only where ``transport`` asks for it; else the TCP answer to the same question is.
+
         Raises FactBroken where the reply is recorded but unusable, or may stand on a line that cannot be read.
         """
         asks = self._asks.get((query.name.lower(), query.type, server), [])
@@ -104,6 +106,10 @@ class RecordedAnswers:
             return Reply("not recorded", transport=transport or "udp", why=self._absent)
         if found.problem:
             raise FactBroken("dns.jsonl", self.ref.where, f"line {found.line}: {found.problem}", "Record the pod again")
+        if transport is None and found.message and found.message.truncated and found.transport == "udp":
+            says = "truncated (TC): the answer by TCP counts"
+            asked = Evidence(self.ref, dig_command(query, server), (found.raw,), says)
+            return Reply("truncated", None, found.ms, "udp", evidence=(asked,))
         command = dig_command(query, server, found.transport)
         evidence = Evidence(self.ref, command, (found.raw,), _says(found.message, found.error))
         if found.message is None:
@@ -117,7 +123,7 @@ class RecordedAnswers:
         if transport:
             asks = [ask for ask in asks if ask.transport == transport]
         whole = [ask for ask in asks if ask.transport == "udp" and not (ask.message and ask.message.truncated)]
-        usable = whole or asks
+        usable = whole or [ask for ask in asks if ask.transport == "tcp"] or asks
         return usable[-1] if usable else None
 
     def servers(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class PodResolvConf(Shown):
 
 
 def _rows(conf: ResolvConf) -> list[tuple[str, object]]:
-    servers = ("none", "so 127.0.0.1") if conf.server_default else conf.nameservers
+    servers = ("none, so 127.0.0.1",) if conf.server_default else conf.nameservers
     rows: list[tuple[str, object]] = [("nameserver", servers), ("search", " ".join(conf.search) or None)]
     rows += [
         ("ndots", conf.ndots),

@@ -168,7 +168,7 @@ def _srv(record: Record, meant: ClusterName, service: ServiceValue | None, direc
 def join_answer(answer: DnsAnswer, directory: NameDirectory) -> DnsAnswer:
     """The same answer with each record joined to the cluster, and each try explained where that says more."""
     said: tuple[str, ...] = ()
-    if answer.outcome in ("no such name", "no such record", "failed", "not recorded"):
+    if answer.outcome in ("no such name", "no such record", "half an answer", "failed", "not recorded"):
         said = explain_missing(answer, directory)
     elif len({each.query.name for each in answer.queries}) > 1:
         said = explain_tries(answer, directory)

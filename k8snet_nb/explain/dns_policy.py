@@ -25,7 +25,7 @@ class ExpectedResolvConf:
     """The file that the kubelet would write: ``text``, and ``conf`` as it is read.
 
     ``why`` says by which rule; ``unknown`` what could not be told, such as the node's own resolv.conf; ``effective`` is
-    the policy that really works (ClusterFirst on the host network is Default).
+    the policy that really works (ClusterFirst on the host network is Default; ``unknown``: no policy of Kubernetes).
     """
 
     effective: str
@@ -58,6 +58,8 @@ def expected_resolv_conf(
     policy, host = str(spec.get("dnsPolicy") or "ClusterFirst"), spec.get("hostNetwork") is True
     effective, why = _effective(policy, host, bool(cluster_dns))
     unknown: list[str] = []
+    if effective == "unknown":
+        unknown.append(f"what dnsPolicy {policy} means")
     if effective == "ClusterFirst":
         searches = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
         parts = _Parts(list(cluster_dns), [*searches, *(node.search if node else ())], {"ndots": "5"})
@@ -80,6 +82,12 @@ def _effective(policy: str, host: bool, has_dns: bool) -> tuple[str, str]:
         return "None", "dnsPolicy None: only what dnsConfig says"
     if policy == "Default":
         return "Default", "dnsPolicy Default: the node's resolv.conf"
+    if policy not in ("ClusterFirst", "ClusterFirstWithHostNet"):
+        known = "ClusterFirst, ClusterFirstWithHostNet, Default, None"
+        return (
+            "unknown",
+            f"dnsPolicy {policy} is an unknown policy, none of {known}: what the kubelet writes is not known",
+        )
     if policy == "ClusterFirst" and host:
         return (
             "Default",
@@ -146,9 +154,9 @@ def compare_resolv_conf(expected: ExpectedResolvConf, recorded: ResolvConf) -> t
     """How the recorded file differs from the expected one; empty when it does not, as far as that can be told.
 
     Where the node's file is not known, more search domains after the expected ones are no difference, and a file taken
-    over whole cannot be judged.
+    over whole cannot be judged, nor can one of an unknown policy.
     """
-    if expected.effective == "Default" and expected.unknown:
+    if expected.effective in ("Default", "unknown") and expected.unknown:
         return ()
     found: list[str] = []
     mine, theirs = expected.conf, recorded

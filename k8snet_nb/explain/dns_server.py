@@ -212,6 +212,8 @@ def _upstream(corefile: Corefile) -> dict[str, tuple[str, ...]]:
 
 
 def _outside(corefile: Corefile, upstream: dict[str, tuple[str, ...]]) -> str:
+    if not corefile.servers and not corefile.unread:
+        return "Other names: not known, the Corefile is empty"
     if "." in upstream:
         return f"Other names: asked of {' or '.join(upstream['.'])}"
     if corefile.unread:
@@ -226,6 +228,8 @@ def _outside(corefile: Corefile, upstream: dict[str, tuple[str, ...]]) -> str:
 
 def _notes(corefile: Corefile, node_local: bool) -> tuple[str, ...]:
     notes = [f"Line {each.line}: {each} is not recorded here: what it adds is unknown" for each in corefile.unread]
+    if not corefile.servers and not corefile.unread:
+        notes.append("The Corefile is empty: no server block in it, so it says of no zone what is answered")
     if node_local:
         notes.append(
             "This is a NodeLocal DNSCache: pods ask a cache on their own node, which asks the cluster's by TCP"

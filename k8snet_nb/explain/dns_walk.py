@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from ..facts import Evidence
-from ..parse.dns import Message
+from ..parse.dns import Message, Record, answering
 from ..parse.resolv_conf import ResolvConf
 from .names import Libc, Plan, Query
 
-__all__ = ["Answers", "Reply", "Status", "Step", "Try", "Walk"]
+__all__ = ["FAILING", "Answers", "Reply", "Status", "Step", "Try", "Walk", "heeded"]
 
-Status = Literal["answered", "silent", "unreachable", "not recorded"]
+Status = Literal["answered", "silent", "unreachable", "not recorded", "truncated"]
 Step = Literal["found", "nxdomain", "nodata", "servfail", "again", "fatal", "unreachable", "unknown"]
 """How a try ends: ``again`` is a server's failure or silence, ``fatal`` another code, ``unknown`` not recorded."""
 
-_FAILING = ("SERVFAIL", "NOTIMP", "REFUSED")
+FAILING = ("SERVFAIL", "NOTIMP", "REFUSED")
+"""Codes that glibc takes for a server's failure: it asks on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Reply:
     """What came of one question to one server.
 
     ``silent``: nothing within the time limit; ``unreachable``: the network said so; ``not recorded``: nobody asked
-    when the recording was made. ``ms``: milliseconds; ``notes``: what else was seen, such as replies from elsewhere.
+    when the recording was made; ``truncated``: asked then, but the answer did not fit and the one by TCP was not
+    recorded. ``ms``: milliseconds; ``notes``: what else was seen, such as replies from elsewhere; ``ignored``: records
+    of names that the question does not lead to.
     """
 
     status: Status
@@ -40,17 +43,35 @@ class Reply:
     why: str = ""
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    ignored: tuple[Record, ...] = ()
 
     @property
     def result(self) -> str:
         """In a few words: ``NXDOMAIN``, ``NOERROR, 2 records``, ``no answer: ...``, ``not recorded``."""
         if self.message is None:
-            words = "no answer" if self.status == "silent" else self.status
-            return f"{words}: {self.why}" if self.why else words
+            return f"{self.silence}: {self.why}" if self.why else self.silence
         count = len(self.message.answers)
         if self.message.rcode != "NOERROR":
             return self.message.rcode
         return f"NOERROR, {count} record" + ("s" if count > 1 else "") if count else "NOERROR, no such record"
+
+    @property
+    def silence(self) -> str:
+        """What there is instead of a message, without the reason."""
+        words = {"silent": "no answer", "truncated": "truncated, the TCP answer is not recorded"}
+        return words.get(self.status, self.status)
+
+
+def heeded(reply: Reply, query: Query) -> Reply:
+    """The reply with only those records that its question leads to; the others are told in its notes."""
+    if reply.message is None:
+        return reply
+    kept, ignored = answering(reply.message.answers, query.name)
+    if not ignored:
+        return reply
+    notes = tuple(f"record for another name, ignored: {record}" for record in ignored)
+    message = replace(reply.message, answers=kept)
+    return replace(reply, message=message, notes=(*reply.notes, *notes), ignored=ignored)
 
 
 class Answers(Protocol):
@@ -136,7 +157,7 @@ class Walk:
         made: list[Try] = []
         for kind in self.types:
             query = replace(at, type=kind)
-            made.append(Try(query, server, attempt, self.answers.ask(server, query)))
+            made.append(Try(query, server, attempt, heeded(self.answers.ask(server, query), query)))
             if alone and not _usable(made[-1]):
                 break
         self.tries += made
@@ -191,7 +212,7 @@ class Walk:
             while waiting:
                 kind, server = waiting.popleft()
                 query = replace(at, type=kind)
-                made = Try(query, server, attempt, self.answers.ask(server, query))
+                made = Try(query, server, attempt, heeded(self.answers.ask(server, query), query))
                 self.tries.append(made)
                 rcode = made.reply.message.rcode if made.reply.message else ""
                 if rcode in ("NOERROR", "NXDOMAIN"):
@@ -223,7 +244,7 @@ class Walk:
 
 
 def _unknown_list(pair: Sequence[Try]) -> list[Try]:
-    return [each for each in pair if each.reply.status == "not recorded"]
+    return [each for each in pair if each.reply.status in ("not recorded", "truncated")]
 
 
 def _unknown(pair: Sequence[Try]) -> Try | None:
@@ -233,16 +254,15 @@ def _unknown(pair: Sequence[Try]) -> Try | None:
 def _usable(each: Try) -> bool:
     """Whether glibc takes a reply for an answer: not a server's failure, not an empty referral to another server."""
     message = each.reply.message
-    if message is None or message.rcode in _FAILING:
+    if message is None or message.rcode in FAILING:
         return False
-    lame = message.rcode == "NOERROR" and not message.answers and not message.additional
+    empty = not message.answers and not each.reply.ignored and not message.additional
+    lame = message.rcode == "NOERROR" and empty
     return not (lame and "aa" not in message.flags and "ra" not in message.flags)
 
 
 def _found(usable: Sequence[Try]) -> list[Try]:
-    """Replies with any record at all: also a CNAME alone ends a search."""
-    return [
-        each
-        for each in usable
-        if each.reply.message and each.reply.message.rcode == "NOERROR" and each.reply.message.answers
-    ]
+    """Replies with any record at all: also a CNAME alone ends a search, and one of another name."""
+    good = [each for each in usable if each.reply.message and each.reply.message.rcode == "NOERROR"]
+    whole = [each for each in good if each.reply.message and each.reply.message.answers]
+    return whole or [each for each in good if each.reply.ignored]

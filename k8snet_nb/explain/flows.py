@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..errors import Refused
 from ..parse.columns import Number, Text, factorize_rows
 from ..parse.conntrack_table import ConntrackTable
+from ..render import printable
 
 __all__ = ["TIMEOUTS", "FlowDirectory", "explain_flows", "top_talkers"]
 
@@ -32,6 +34,9 @@ TIMEOUTS: dict[str, int] = {
 }
 """The kernel's defaults, seconds (nf_conntrack-sysctl.rst): how long an entry lives after its last packet."""
 
+TALKERS = ("client", "backend", "service")
+"""The parties of a flow."""
+
 _PROTOCOL_SPAN, _PORT_SPAN = 64, 1 << 16
 
 
@@ -43,7 +48,8 @@ class FlowDirectory:
     balancer addresses) to its name ``ns/name:port``; ``node_ports`` the ports that do so on every node's addresses.
     ``endpoints`` are those that a Service port may send new connections to, ``terminating`` those that are ending.
     ``networks`` are the cluster's own (pods and Services): an address in them without a name is ``unknown``, one
-    outside them ``outside``.
+    outside them ``outside``. ``node`` is the one whose table it is (empty: not known): only there is a NodePort of its
+    own addresses translated.
     """
 
     pods: Mapping[str, str]
@@ -54,6 +60,7 @@ class FlowDirectory:
     node_ports: Mapping[tuple[int, str], str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     service_networks: tuple[str, ...] = ()
+    node: str = ""
 
     def name(self, address: str, networks: tuple[Any, ...]) -> str:
         """``ns/name`` of a pod, ``node NAME``, ``outside``, or ``unknown`` for a nameless address of the cluster."""
@@ -109,18 +116,26 @@ def _find(keys: Codes, table: Mapping[int, int]) -> Codes:
     return np.where(known[at] == keys, values[at], -1)
 
 
-def _services(flows: _Flows, names: dict[str, int]) -> Codes:
-    """Which Service port each flow was sent to (code into ``names``), -1 for none."""
+def _services(flows: _Flows, names: dict[str, int]) -> tuple[Codes, Bools]:
+    """Which Service port each flow was sent to (code into ``names``), -1 for none; whether others translate it.
+
+    A packet to a NodePort of another node rightly leaves this one as it is: it is translated where it arrives.
+    """
     directory = flows.directory
     table: dict[int, int] = {}
+    elsewhere: dict[int, int] = {}
     for (address, port, protocol), service in directory.services.items():
         if (key := flows.key(address, port, protocol)) is not None:
             table[key] = names.setdefault(service, len(names))
     for (port, protocol), service in directory.node_ports.items():
-        for address in directory.nodes:
-            if (key := flows.key(address, port, protocol)) is not None:
-                table.setdefault(key, names.setdefault(service, len(names)))
-    return _find(flows.keys(flows.orig_dst, flows.orig_dport, flows.protocol), table)
+        for address, node in directory.nodes.items():
+            key = flows.key(address, port, protocol)
+            if key is not None and key not in table:
+                table[key] = names.setdefault(service, len(names))
+                if node != directory.node:
+                    elsewhere[key] = 1
+    keys = flows.keys(flows.orig_dst, flows.orig_dport, flows.protocol)
+    return _find(keys, table), np.asarray(_find(keys, elsewhere) == 1)
 
 
 def _is_endpoint(flows: _Flows, service: Codes, names: dict[str, int], of: Mapping[str, Iterable[Address]]) -> Bools:
@@ -179,7 +194,9 @@ def _same_entries(*tables: ConntrackTable) -> list[npt.NDArray[np.intp]]:
     return np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
 
 
-def _verdicts(flows: _Flows, service: Codes, dnat: Bools, names: dict[str, int], fresh: Bools) -> Text:
+def _verdicts(
+    flows: _Flows, service: Codes, elsewhere: Bools, dnat: Bools, names: dict[str, int], fresh: Bools
+) -> Text:
     directory = flows.directory
     ready = _is_endpoint(flows, service, names, directory.endpoints)
     ending = _is_endpoint(flows, service, names, directory.terminating) & ~ready
@@ -191,8 +208,9 @@ def _verdicts(flows: _Flows, service: Codes, dnat: Bools, names: dict[str, int],
     datagram = protocol.equals("udp") | protocol.equals("sctp")
     flags = flows.table.text("flags")
     unreplied = flags.matches(["UNREPLIED" in value for value in flags.values])
+    untranslated = to_service & ~elsewhere & ~dnat & ~ready
     code = np.select(
-        [gone & datagram & fresh, gone & datagram, gone | (ending & dnat), to_service & ~dnat & ~ready, unreplied],
+        [gone & datagram & fresh, gone & datagram, gone | (ending & dnat), untranslated, unreplied],
         [1, 2, 3, 4, 5],
         0,
     )
@@ -224,19 +242,19 @@ def explain_flows(
     - ``verdict``: ``ok``; ``unreplied``: nothing came back; ``draining``: TCP to what is no ready endpoint any more,
       or anything to a terminating one (kube-proxy leaves both alone); ``stale``: UDP or SCTP still refreshed towards
       what is no endpoint, so that the client's packets go nowhere; ``expiring``: the same, but no longer refreshed;
-      ``untranslated``: sent to a Service's address and not translated.
+      ``untranslated``: sent to a Service's address, or to a NodePort of this node, and not translated.
 
     ``timeouts`` are the node's own sysctls by name (defaults: :data:`TIMEOUTS`); ``earlier`` is a table read some
     seconds before, with which "still refreshed" is seen rather than inferred.
     """
     flows = _Flows(table, directory)
     names: dict[str, int] = {}
-    service = _services(flows, names)
+    service, elsewhere = _services(flows, names)
     nat, dnat = _nat(flows)
     fresh = _refreshed(flows, {**TIMEOUTS, **(timeouts or {})}, earlier)
     networks = tuple(ipaddress.ip_network(network) for network in (*directory.networks, *directory.service_networks))
     called = tuple(directory.name(address, networks) for address in flows.addresses)
-    verdict = _verdicts(flows, service, dnat, names, fresh)
+    verdict = _verdicts(flows, service, elsewhere, dnat, names, fresh)
     frame = table.frame.copy(deep=False)
     frame["client"] = _text(flows.orig_src, called)
     frame["service"] = _text(service, tuple(names))
@@ -254,8 +272,11 @@ def _text(codes: Codes, values: tuple[str, ...]) -> pd.Series[Any]:
 def top_talkers(flows: pd.DataFrame, by: str = "client", count: int = 10) -> pd.DataFrame:
     """The busiest of ``by`` (``client``, ``backend`` or ``service``): flows, share of all, packets, bytes.
 
+    Raises Refused for another column.
     Packets and bytes are of both directions, NA where the node does not count them (nf_conntrack_acct is off).
     """
+    if by not in TALKERS:
+        raise Refused(printable(f"{by!r} is no party of a flow: {', '.join(TALKERS)}"))
     named = flows[flows[by].notna()]
     totals = pd.DataFrame(
         {

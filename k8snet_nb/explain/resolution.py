@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import Refused
 from ..facts import Evidence
-from ..parse.dns import Record
+from ..parse.dns import Record, is_type
 from ..parse.resolv_conf import ResolvConf
-from ..render import Report, Shown
-from .dns_walk import Answers, Reply, Status, Step, Try, Walk
+from ..render import Report, Shown, printable
+from .dns_walk import FAILING, Answers, Reply, Status, Step, Try, Walk
 from .names import PAIR, Libc, asked, plan
 
 __all__ = ["Answers", "DnsAnswer", "Joined", "Reply", "Status", "Try", "resolve"]
@@ -40,7 +41,9 @@ class DnsAnswer(Shown):
 
     ``rcode`` is the DNS code that decided (``NOERROR`` without ``records``: the name exists, without such a record);
     None when no server's word decided: see ``outcome`` (``found`` ``no such name`` ``no such record`` ``failed``
-    ``no answer`` ``unreachable`` ``not recorded`` ``an address`` ``cannot be asked``). ``eai`` is getaddrinfo's
+    ``no answer`` ``half an answer`` ``unreachable`` ``not recorded`` ``truncated, the TCP answer is not recorded``
+    ``an address`` ``cannot be asked``). ``half an answer``: one type has no such record, and nothing is known of the
+    other, whose code ``rcode`` is. ``eai`` is getaddrinfo's
     error (empty: none, or not known; EAI_NODATA is EAI_NONAME in musl before 1.2.4). ``server`` and ``name`` are those
     of the reply that decided. ``joined``: each record and what it is in the cluster; ``says``: what each name that was
     tried means there, and what else there is by that name (both empty until joined).
@@ -92,8 +95,12 @@ def resolve(
 
     glibc goes on with the next search domain after NXDOMAIN, after an answer without such a record, and after SERVFAIL
     (when every server and attempt failed); a time-out or another code ends the search, and only the name as given is
-    still tried. musl goes on after NXDOMAIN only. A question that was not recorded ends in ``not recorded``.
+    still tried. musl goes on after NXDOMAIN only. A question that was not recorded ends in ``not recorded``. Raises
+    Refused for a type that there is not.
     """
+    for kind in types:
+        if not is_type(kind):
+            raise Refused(printable(f"{kind!r} is no DNS record type: A, AAAA, SRV, CNAME, PTR, TXT, ..."))
     way = plan(name, resolv, libc)
     walk = Walk(resolv, answers, libc, asked(types, resolv, libc))
     if not way.tries:
@@ -108,24 +115,28 @@ def _told(name: str, walk: Walk, end: Step, why: str) -> DnsAnswer:
     decided = walk.decided
     if end in ("nxdomain", "nodata", "servfail") and not (decided and _says(decided) == end):
         decided = next((each for each in reversed(walk.tries) if _says(each) == end), decided)
-    reply = decided.reply if decided else None
+    records = _records(walk, decided) if end == "found" else ()
+    if end == "found" and not records:
+        end = "nodata"  # the library stops at records of another name, and takes none of them
+    lost = _lost(walk, decided) if decided and end in ("found", "nodata") else ()
+    half = lost[0] if lost and end == "nodata" else None
+    told = half or decided
+    reply = told.reply if told else None
     message = reply.message if reply else None
-    outcome = {
-        "found": "found",
-        "nxdomain": "no such name",
-        "nodata": "no such record",
-        "servfail": "failed",
-        "fatal": "failed",
-        "unreachable": "unreachable",
-        "unknown": "not recorded",
-        "again": "failed" if message else (reply.status if reply else "silent").replace("silent", "no answer"),
-    }[end]
-    records: tuple[Record, ...] = ()
-    if end == "found" and decided:
-        same = [each for each in walk.tries if each.query.name == decided.query.name and each.reply.message]
-        records = tuple(
-            dict.fromkeys(record for each in same if each.reply.message for record in each.reply.message.answers)
-        )
+    outcome = (
+        "half an answer"
+        if half
+        else {
+            "found": "found",
+            "nxdomain": "no such name",
+            "nodata": "no such record",
+            "servfail": "failed",
+            "fatal": "failed",
+            "unreachable": "unreachable",
+            "unknown": reply.silence if reply else "not recorded",
+            "again": "failed" if message else (reply.status if reply else "silent").replace("silent", "no answer"),
+        }[end]
+    )
     eai = _EAI.get(end, "")
     if end == "found" and set(walk.types) <= set(PAIR) and not any(record.type in PAIR for record in records):
         eai = "EAI_NONAME" if walk.libc == "glibc" else "EAI_NODATA"
@@ -136,12 +147,25 @@ def _told(name: str, walk: Walk, end: Step, why: str) -> DnsAnswer:
         rcode=message.rcode if message and end != "unknown" else None,
         name=decided.query.name if decided else None,
         records=records,
-        server=decided.server if decided and message else None,
+        server=told.server if told and message else None,
         queries=tuple(walk.tries),
         eai=eai,
-        why=_reason(end, decided, why),
+        why=_reason(end, decided, lost, why),
         evidence=tuple(dict.fromkeys(item for each in walk.tries for item in each.reply.evidence)),
     )
+
+
+def _records(walk: Walk, decided: Try | None) -> tuple[Record, ...]:
+    """All records of the name that decided, of every type that was asked for."""
+    same = [each.reply.message for each in walk.tries if decided and each.query.name == decided.query.name]
+    return tuple(dict.fromkeys(record for message in same if message for record in message.answers))
+
+
+def _lost(walk: Walk, decided: Try) -> tuple[Try, ...]:
+    """The last try of each type of the same name that no server answered, or only with a failure."""
+    same = [each for each in walk.tries if each.query.name == decided.query.name]
+    answered = {e.query.type for e in same if e.reply.message and e.reply.message.rcode not in FAILING}
+    return tuple({each.query.type: each for each in same if each.query.type not in answered}.values())
 
 
 def _says(each: Try) -> Step | None:
@@ -152,9 +176,21 @@ def _says(each: Try) -> Step | None:
     return known.get(message.rcode, "nodata" if message.rcode == "NOERROR" and not message.answers else None)
 
 
-def _reason(end: Step, decided: Try | None, order: str) -> str:
+def _reason(end: Step, decided: Try | None, lost: Sequence[Try], order: str) -> str:
     if decided is None:
         return order
+    halves = [f"{each.query.type}: {_in_words(each.reply)}" for each in lost]
+    if halves and end == "nodata":
+        halves.append(f"{decided.query.type}: {decided.result}")
+    if halves:
+        return f"{', '.join(halves)}, for {decided.query.name} at {decided.server}. {order}"
     if end == "unknown":
         return f"{decided.query} at {decided.server}: {decided.result}: what comes after it cannot be known. {order}"
     return f"{decided.query} at {decided.server}: {decided.result}. {order}"
+
+
+def _in_words(reply: Reply) -> str:
+    """A reply that is none, with its reason in brackets: ``no answer (timed out)``."""
+    if reply.message is not None:
+        return reply.result
+    return f"{reply.silence} ({reply.why})" if reply.why else reply.silence

@@ -16,7 +16,7 @@ from .. import render
 from ..facts import Evidence
 from .columns import Column, Number, Text, duplicated
 
-__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "told_twice"]
+__all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "joined", "told_twice"]
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "timeout": np.dtype(np.uint32),
@@ -200,6 +200,25 @@ class ConntrackTable:
         notes = "".join(f"<li>{render.escape(problem)}</li>" for problem in self.problems[:_FIRST_ROWS])
         known = render.evidence_html(self.evidence)
         return render.bundle(repr(self), table + (f"<ul>{notes}</ul>" if notes else "") + known)
+
+
+def joined(tables: Sequence[ConntrackTable]) -> ConntrackTable:
+    """The entries of several texts one after the other, with all their problems; they have no line numbers."""
+    columns: dict[str, Column] = {}
+    for name in COLUMNS:
+        if name in NUMBERS:
+            numbers = [table.number(name) for table in tables]
+            values = np.concatenate([number.values for number in numbers])
+            columns[name] = Number(values, np.concatenate([number.present for number in numbers]))
+        else:
+            known: dict[str, int] = {}
+            codes = [
+                np.array([*(known.setdefault(value, len(known)) for value in text.values), -1])[text.codes]
+                for text in (table.text(name) for table in tables)
+            ]
+            columns[name] = Text(np.concatenate(codes).astype(np.int32), tuple(known))
+    problems = tuple(problem for table in tables for problem in table.problems)
+    return ConntrackTable(columns, problems, None, tuple(each for table in tables for each in table.evidence))
 
 
 def _way(entry: Mapping[Any, Any], side: str) -> str:

@@ -7,6 +7,7 @@ comments from a ``#`` that begins a word, a block from a ``{`` that ends a line,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -117,6 +118,21 @@ def _quoted(text: str, at: int, line: int) -> tuple[str, int]:
     raise _Bad(line, "a quote is not closed")
 
 
+_VARIABLE = re.compile(r"\{[$%][^{}]*\}")
+
+
+def _check_key(word: _Word) -> None:
+    """Braces stand alone: in a zone they are environment variables (``{$ZONE}``) or astray."""
+    if not word.quoted and re.search(r"[{}]", _VARIABLE.sub("", word.text)):
+        raise _Bad(word.line, f"stray braces in {word.text}")
+
+
+def _check_stray(word: _Word) -> None:
+    """Braces that open or close a block are words of their own."""
+    if not word.quoted and len(word.text) > 1 and not word.text.strip("{}"):
+        raise _Bad(word.line, f"stray braces {word.text}")
+
+
 def _is(word: _Word, text: str) -> bool:
     return word.text == text and not word.quoted
 
@@ -152,6 +168,7 @@ class _Parser:
         while (word := self.word) is not None and not _is(word, "{") and (word.line == line or more):
             if _is(word, "}"):
                 raise _Bad(word.line, "a } without its {")
+            _check_key(word)
             more = word.text.endswith(",")
             keys += [part for part in word.text.split(",") if part]
             line = word.line
@@ -183,11 +200,13 @@ class _Parser:
 
     def _directive(self) -> Directive:
         name = self.words[self.at]
+        _check_stray(name)
         self.at += 1
         args: list[str] = []
         while (word := self.word) is not None and word.line == name.line and not _is(word, "}"):
             if _is(word, "{"):
                 return Directive(name.text, tuple(args), self._block(name), name.line)
+            _check_stray(word)
             args.append(word.text)
             self.at += 1
         return Directive(name.text, tuple(args), (), name.line)

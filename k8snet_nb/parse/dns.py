@@ -21,7 +21,19 @@ import dns.rrset
 
 from .resolv_conf import Problem
 
-__all__ = ["Ask", "BadMessage", "DnsLog", "Message", "Record", "compose", "parse_dns_log", "parse_message", "unfit"]
+__all__ = [
+    "Ask",
+    "BadMessage",
+    "DnsLog",
+    "Message",
+    "Record",
+    "answering",
+    "compose",
+    "is_type",
+    "parse_dns_log",
+    "parse_message",
+    "unfit",
+]
 
 
 class BadMessage(ValueError):
@@ -71,6 +83,31 @@ def _records(sections: list[dns.rrset.RRset]) -> tuple[Record, ...]:
         for rrset in sections
         for rdata in rrset
     )
+
+
+def answering(records: tuple[Record, ...], name: str) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Records that a question for ``name`` leads to, along CNAMEs (RFC 1034 section 3.6.2), and the others.
+
+    A DNAME above a name of that way belongs to it (RFC 6672).
+    """
+    names = {name.lower()}
+    while more := {r.text.lower() for r in records if r.type == "CNAME" and r.name.lower() in names} - names:
+        names |= more
+
+    def reached(record: Record) -> bool:
+        owner = record.name.lower()
+        return owner in names or (record.type == "DNAME" and any(each.endswith(f".{owner}") for each in names))
+
+    return tuple(filter(reached, records)), tuple(record for record in records if not reached(record))
+
+
+def is_type(kind: str) -> bool:
+    """Whether a record type can be asked for: ``A``, ``SRV``, ``TYPE64`` ..."""
+    try:
+        dns.rdatatype.from_text(kind)
+    except (dns.exception.DNSException, ValueError):
+        return False
+    return True
 
 
 def parse_message(wire: bytes) -> Message:

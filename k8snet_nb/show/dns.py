@@ -106,7 +106,7 @@ def _mark(tried: Tried) -> tuple[str, str]:
     if tried.found:
         return "✔", _GOOD
     told = [result for _, result in tried.results]
-    if any(result.startswith("not recorded") for result in told):
+    if any(result.startswith(("not recorded", "truncated")) for result in told):
         return "?", _DIM
     return "✘", _BAD
 
