@@ -138,12 +138,24 @@ def _kill(child: subprocess.Popen[bytes], gently: bool) -> None:
                 child.wait(_GENTLY)
 
 
+def _childless(others: frozenset[int]) -> bool:
+    """Whether the list of children was empty for good: /proc may leave one out that is just being born or adopted."""
+    if others:
+        time.sleep(_LOOK)
+        return not [pid for pid in children() if pid not in others]
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
 def _kill_orphans(others: frozenset[int]) -> None:
     """Kill and reap the children that were none before, until there are none: each may leave children of its own."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         left = [pid for pid in children() if pid not in others]
-        if not left:
+        if not left and _childless(others):
             return
         for pid in left:
             with suppress(ProcessLookupError, PermissionError):
