@@ -182,7 +182,7 @@ def test_all_questions_together_have_a_limit(place: Place) -> None:
 def test_nothing_is_sent_for_what_is_no_question(place: Place) -> None:
     place.write(SERVER)
     pod = place.cluster.pod("default/asker")
-    with pytest.raises(Refused, match="no query"):
+    with pytest.raises(Refused, match="no DNS record type"):
         pod.resolve("hello", types="NO-SUCH-TYPE")
     with pytest.raises(Refused, match="glibc or musl"):
         pod.resolve("hello", libc="uclibc")
