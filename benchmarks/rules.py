@@ -21,12 +21,12 @@ from generate_cluster import GeneratedSource, ipvs_surroundings
 from generate_rules import NODE, GeneratedService, generated_services, iptables_save, ipvs_save, nft_json
 
 from k8snet_nb.cluster import Cluster
-from k8snet_nb.explain.iptables_path import evaluate
-from k8snet_nb.explain.iptables_services import services
-from k8snet_nb.explain.ipvs_path import evaluate as evaluate_ipvs
-from k8snet_nb.explain.ipvs_path import services as ipvs_services
-from k8snet_nb.explain.nft_path import evaluate as evaluate_nft
-from k8snet_nb.explain.nft_services import services as nft_services
+from k8snet_nb.explain.iptables.path import evaluate
+from k8snet_nb.explain.iptables.services import services
+from k8snet_nb.explain.ipvs.path import evaluate as evaluate_ipvs
+from k8snet_nb.explain.ipvs.path import services as ipvs_services
+from k8snet_nb.explain.nft.path import evaluate as evaluate_nft
+from k8snet_nb.explain.nft.services import services as nft_services
 from k8snet_nb.explain.outcome import NodeView, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import parse_iptables_save

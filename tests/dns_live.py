@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from k8snet_nb.agent.dns_exchange import answer as agent_answer
 from k8snet_nb.agent.dns_exchange import exchange
-from k8snet_nb.explain.dns_answers import LiveAnswers, send_through
+from k8snet_nb.explain.dns.answers import LiveAnswers, send_through
 from k8snet_nb.explain.resolution import resolve
 from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.dns import compose

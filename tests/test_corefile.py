@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.explain.dns_server import explain_corefile
+from k8snet_nb.explain.dns.server import explain_corefile
 from k8snet_nb.parse.corefile import Zone, parse_corefile
 
 MAPS = Path(__file__).parent.parent / "k8snet_nb/data/hello-cluster/api/configmaps.json"

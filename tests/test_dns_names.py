@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8snet_nb.explain.dns_answers import RecordedAnswers
-from k8snet_nb.explain.dns_names import NameDirectory, cluster_name, explain_missing, join
-from k8snet_nb.explain.dns_policy import compare_resolv_conf, expected_resolv_conf
-from k8snet_nb.explain.dns_replicas import compare_replicas
-from k8snet_nb.explain.dns_tools import compare_tools
+from k8snet_nb.explain.dns.answers import RecordedAnswers
+from k8snet_nb.explain.dns.names import NameDirectory, cluster_name, explain_missing, join
+from k8snet_nb.explain.dns.policy import compare_resolv_conf, expected_resolv_conf
+from k8snet_nb.explain.dns.replicas import compare_replicas
+from k8snet_nb.explain.dns.tools import compare_tools
 from k8snet_nb.explain.names import Query
 from k8snet_nb.explain.resolution import DnsAnswer, Reply, resolve
 from k8snet_nb.facts import FactRef

@@ -9,8 +9,8 @@ import pytest
 
 import k8snet_nb.errors
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.explain.iptables_path import evaluate
-from k8snet_nb.explain.iptables_services import services
+from k8snet_nb.explain.iptables.path import evaluate
+from k8snet_nb.explain.iptables.services import services
 from k8snet_nb.explain.outcome import Client, NodeView, Outcome, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save

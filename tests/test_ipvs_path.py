@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from k8snet_nb.explain.ipvs_path import evaluate, find, services
-from k8snet_nb.explain.ipvs_schedule import share
+from k8snet_nb.explain.ipvs.path import evaluate, find, services
+from k8snet_nb.explain.ipvs.schedule import share
 from k8snet_nb.explain.outcome import Client, NodeView, Outcome, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import parse_iptables_save

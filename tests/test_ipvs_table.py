@@ -6,7 +6,7 @@ from pathlib import Path
 
 from test_ipvs_parse import RULES, TABLE
 
-from k8snet_nb.explain.ipvs_table import listing, with_connections
+from k8snet_nb.explain.ipvs.table import listing, with_connections
 from k8snet_nb.parse.ipvs import parse_rules
 from k8snet_nb.parse.ipvs_listing import parse_connections, parse_table
 

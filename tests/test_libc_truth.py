@@ -11,7 +11,7 @@ import pytest
 from dns_truth import SERVERS
 from needs import need
 
-from k8snet_nb.explain.dns_tools import dig_queries, nslookup_queries
+from k8snet_nb.explain.dns.tools import dig_queries, nslookup_queries
 from k8snet_nb.explain.names import Libc, Query, search_expansion
 from k8snet_nb.explain.resolution import DnsAnswer, Reply, resolve
 from k8snet_nb.parse.dns import Message, Record

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from k8snet_nb.errors import FactBroken
-from k8snet_nb.explain.nft_path import evaluate
-from k8snet_nb.explain.nft_services import services
+from k8snet_nb.explain.nft.path import evaluate
+from k8snet_nb.explain.nft.services import services
 from k8snet_nb.explain.outcome import Client, NodeView, Outcome, Packet
 from k8snet_nb.parse.nft import Ruleset, parse_nft
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from k8snet_nb.explain.nft_path import evaluate
-from k8snet_nb.explain.nft_services import services
+from k8snet_nb.explain.nft.path import evaluate
+from k8snet_nb.explain.nft.services import services
 from k8snet_nb.explain.outcome import NodeView, Packet
 from k8snet_nb.parse.nft import Ruleset, parse_nft
 

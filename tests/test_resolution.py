@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactBroken, Refused
-from k8snet_nb.explain.dns_answers import LiveAnswers, RecordedAnswers, server_timeout
+from k8snet_nb.explain.dns.answers import LiveAnswers, RecordedAnswers, server_timeout
 from k8snet_nb.explain.names import PAIR, Libc, Query, search_expansion
 from k8snet_nb.explain.resolution import DnsAnswer, Reply, resolve
 from k8snet_nb.facts import FactRef

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..errors import FactError, FactMissing, NotFound
 from ..explain.addon import NodeNetwork
-from ..explain.dns_replicas import ReplicaComparison
-from ..explain.dns_server import CorefileExplained
+from ..explain.dns.replicas import ReplicaComparison
+from ..explain.dns.server import CorefileExplained
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.outcome import NodeView

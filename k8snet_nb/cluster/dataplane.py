@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import Refused
-from ..explain import iptables_services
 from ..explain.entry import find_port
 from ..explain.expected import NodePlace, expected_entries
-from ..explain.ipvs_table import with_connections
-from ..explain.ipvs_view import IpvsTable, ipset_rows, stats_rows
+from ..explain.iptables import services as iptables_services
+from ..explain.ipvs.table import with_connections
+from ..explain.ipvs.view import IpvsTable, ipset_rows, stats_rows
 from ..explain.ladder import Ladder, rungs
 from ..explain.lookups import in_iptables, in_ipvs, in_nft
 from ..facts import Evidence, FactRef

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import FactMissing, Refused
-from ..explain.dns_answers import RecordedAnswers
-from ..explain.dns_replicas import ReplicaComparison, compare_replicas
+from ..explain.dns.answers import RecordedAnswers
+from ..explain.dns.replicas import ReplicaComparison, compare_replicas
 from ..explain.names import Query
 from ..facts import FactRef
 from ..parse.pods import PodValue

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FactBroken, FactMissing, NotFound, Refused
-from ..explain.dns_server import CorefileExplained, explain_corefile
+from ..explain.dns.server import CorefileExplained, explain_corefile
 from ..explain.names import Query
 from ..facts import FactRef
 from ..parse.corefile import parse_corefile

@@ -12,7 +12,7 @@ from ..errors import FactMissing
 from ..explain.addon import NodeNetwork, node_network
 from ..explain.chains import ChainView
 from ..explain.flows import top_talkers
-from ..explain.ipvs_view import IpvsTable
+from ..explain.ipvs.view import IpvsTable
 from ..explain.ladder import Ladder
 from ..explain.outcome import NodeView
 from ..explain.pod_network import host_interfaces

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import FactMissing
-from ..explain.dns_file import PodResolvConf
-from ..explain.dns_path import DnsPath
-from ..explain.dns_tools import Difference
+from ..explain.dns.file import PodResolvConf
+from ..explain.dns.path import DnsPath
+from ..explain.dns.tools import Difference
 from ..explain.names import PAIR, Cost, Query, cost, libc_differences, search_expansion
 from ..explain.pod_commands import CommandOutput
 from ..explain.pod_network import NoVethPair, VethPair, veth_of

@@ -8,12 +8,12 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import FactError, FactMissing, Refused
-from ..explain.dns_answers import LiveAnswers, RecordedAnswers, send_through
-from ..explain.dns_file import PodResolvConf
-from ..explain.dns_names import Identity, NameDirectory, join_answer
-from ..explain.dns_path import DnsPath
-from ..explain.dns_policy import compare_resolv_conf, expected_resolv_conf
-from ..explain.dns_tools import Asker, Difference, compare_tools
+from ..explain.dns.answers import LiveAnswers, RecordedAnswers, send_through
+from ..explain.dns.file import PodResolvConf
+from ..explain.dns.names import Identity, NameDirectory, join_answer
+from ..explain.dns.path import DnsPath
+from ..explain.dns.policy import compare_resolv_conf, expected_resolv_conf
+from ..explain.dns.tools import Asker, Difference, compare_tools
 from ..explain.names import PAIR, Libc
 from ..explain.resolution import Answers, DnsAnswer, resolve
 from ..explain.translation import Translation

@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import cached_property
 
 from ..errors import FactMissing
-from ..explain import iptables_path, ipvs_path, nft_path
 from ..explain.chains import ChainEntry
 from ..explain.hooks import foreign_tables
+from ..explain.iptables import path as iptables_path
+from ..explain.ipvs import path as ipvs_path
+from ..explain.nft import path as nft_path
 from ..explain.outcome import NodeView, Outcome, Packet, agreed
 from ..explain.proxy_mode import Mode, ProxyMode, kube_proxy_tables, proxy_mode, virtual_servers
 from ..facts import FactRef

@@ -12,7 +12,7 @@ from ..parse.nft_expr import Problems
 from ..parse.nft_text import chain_text, element_text, rule_text, set_head_text
 from ..render import Report, Shown
 from . import chain_listing
-from .iptables_says import chain_words
+from .iptables.says import chain_words
 
 __all__ = ["ChainEntry", "ChainView", "iptables_chains", "nft_chains"]
 

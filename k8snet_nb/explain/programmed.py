@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ..parse import iptables, nft
 from ..parse.ipvs import VirtualServer
-from . import iptables_services, ipvs_path, nft_services
+from .iptables import services as iptables_services
+from .ipvs import path as ipvs_path
+from .nft import services as nft_services
 
 __all__ = ["Key", "Programmed", "from_iptables", "from_ipvs", "from_nft"]
 

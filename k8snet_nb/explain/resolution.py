@@ -10,7 +10,7 @@ from ..facts import Evidence
 from ..parse.dns import Record, is_type
 from ..parse.resolv_conf import ResolvConf
 from ..render import Report, Shown, printable
-from .dns_walk import FAILING, Answers, Reply, Status, Step, Try, Walk
+from .dns.walk import FAILING, Answers, Reply, Status, Step, Try, Walk
 from .names import PAIR, Libc, asked, plan
 
 __all__ = ["Answers", "DnsAnswer", "Joined", "Reply", "Status", "Try", "resolve"]

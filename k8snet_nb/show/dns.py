@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from ..explain.dns_path import DnsPath, Tried
+from ..explain.dns.path import DnsPath, Tried
 from ..explain.translation import share_text
 from ..render import bundle, escape, printable
 from .live import live_bundle, pane, told_error

@@ -18,8 +18,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import uml
 
-from k8snet_nb.explain.ipvs_path import evaluate
-from k8snet_nb.explain.ipvs_table import listing, with_connections
+from k8snet_nb.explain.ipvs.path import evaluate
+from k8snet_nb.explain.ipvs.table import listing, with_connections
 from k8snet_nb.explain.outcome import NodeView, Outcome, Packet
 from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save

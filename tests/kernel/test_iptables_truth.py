@@ -16,7 +16,7 @@ import pytest
 from lab import Answer, Lab, require
 
 import k8snet_nb.errors
-from k8snet_nb.explain.iptables_path import evaluate
+from k8snet_nb.explain.iptables.path import evaluate
 from k8snet_nb.explain.outcome import Client, NodeView, Outcome, Packet
 from k8snet_nb.explain.proxy_mode import kube_proxy_tables, proxy_mode
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save

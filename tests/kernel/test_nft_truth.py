@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from k8snet_nb.explain.nft_path import evaluate
+from k8snet_nb.explain.nft.path import evaluate
 from k8snet_nb.explain.outcome import Choice, NodeView, Outcome, Packet
 from k8snet_nb.parse.nft import Ruleset, parse_nft
 from k8snet_nb.parse.nft_text import ruleset_text

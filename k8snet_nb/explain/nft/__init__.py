@@ -1,0 +1,1 @@
+"""nftables rules followed as the kernel would: expressions, maps and sets, and the Services that they program."""
