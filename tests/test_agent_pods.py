@@ -447,7 +447,7 @@ def test_the_kernels_log_by_either_way() -> None:
     by_call = files._syslog()
     if by_call is None:
         pytest.skip("syslog(2) is not permitted here")
-    device = files.kernel_log("").decode().splitlines()
+    device = files._from_device("").decode().splitlines()
     called = files._dated(by_call, "").decode().splitlines()
     text = lambda line: line.split("] ", 1)[1]  # noqa: E731
     assert {text(line) for line in called[-5:]} <= {text(line) for line in device}

@@ -28,7 +28,7 @@ _CTNETLINK = 1 << 8
 _GET, _GET_STATS_CPU = 1, 4
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
-_PIECE = 8 << 20
+_FIRST, _PIECE = 1 << 18, 8 << 20  # most namespaces hold few connections: a large piece would only be cleared
 _LARGEST = 1 << 16  # the kernel fills at most 32 KiB at a time, if the first read offers room for it
 _COUNT, _MAXIMUM = "/proc/sys/net/netfilter/nf_conntrack_count", "/proc/sys/net/netfilter/nf_conntrack_max"
 _CPU_COUNTERS = (
@@ -211,9 +211,9 @@ def _ended(view: memoryview, begin: int, end: int) -> bool:
 
 def _answers(sock: socket.socket, piece: int) -> Iterator[bytearray]:
     """The answer to a dump request in pieces of whole messages, the last with the dump's end."""
-    done = False
+    done, size = False, min(_FIRST, piece)
     while not done:
-        data = bytearray(piece)
+        data, size = bytearray(size), piece
         view, at = memoryview(data), 0
         while not done and len(data) - at >= _LARGEST:
             try:
