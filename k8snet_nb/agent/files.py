@@ -16,6 +16,7 @@ _KMSG = "/dev/kmsg"
 _LOG_LINES = 10_000
 _SYSCTLS = ("net/netfilter", "net/ipv4/ip_forward", "net/ipv4/vs")
 _SEVERAL_LINES = 64
+_STAMPED = re.compile(r"<\d+>\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? (.*)")
 
 
 def sysctls() -> tuple[bytes, str | None]:
@@ -119,8 +120,11 @@ def _syslog() -> str | None:
 def _dated(said: str, word: str) -> bytes:
     """Lines as syslog(2) has them (``<4>[  12.345678] text``, perhaps ``[  T1]`` before the text), as ``dmesg -T``."""
     started = _boot_time()
-    found = re.finditer(r"^<\d+>\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? (.*)$", said, re.MULTILINE)
-    lines = ["[%s] %s\n" % (time.ctime(started + float(one[1])), one[2]) for one in found if word in one[2]]
+    lines: list[str] = []
+    for line in said.split("\n"):
+        found = _STAMPED.match(line) if word in line else None
+        if found is not None and word in found[2]:
+            lines.append("[%s] %s\n" % (time.ctime(started + float(found[1])), found[2]))
     return "".join(lines[:_LOG_LINES]).encode()
 
 
