@@ -5,8 +5,8 @@
 Needs root. Each node is a network namespace of this kernel with its own agent process; the API server of the tests runs
 in a process of its own. The ratio is to be at most 3. Two are printed:
 
-- *here*: all the nodes' own work is done by this machine's cores, which no number of threads makes more of. The CPU time
-  of the client, the agents and the server is printed beside it, so that one sees whose work the time is;
+- *here*: all the nodes' own work is done by this machine's cores, which no number of threads makes more of. The CPU
+  time of the client, the agents and the server is printed beside it, so that one sees whose work the time is;
 - *as on machines of their own*: every agent is replaced by one that waits as long as a node took alone and then sends
   that node's answer. What is measured is what a notebook pays for 20 nodes instead of one.
 """
@@ -107,11 +107,10 @@ def used(pid: int, with_children: bool) -> float:
 
 def agents_of(server: int) -> list[int]:
     """The agents that the server has started for its nodes."""
-    found = []
+    found: list[int] = []
     for task in Path(f"/proc/{server}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if b"--heartbeat" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
+        pids = (task / "children").read_text().split()
+        found += [int(pid) for pid in pids if b"--heartbeat" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return found
 
 

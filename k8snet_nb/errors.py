@@ -62,7 +62,12 @@ class UnsafeRecording(SourceError):
 
 
 class FactError(K8snetError):
-    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason."""
+    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason.
+
+    ``passing``: the trouble of a moment, as of a server that is busy; asking again may help.
+    """
+
+    passing = False
 
     def __init__(self, fact: str, where: str, why: str, advice: str = "") -> None:
         self.fact, self.where, self.why, self.advice = fact, where, why, advice

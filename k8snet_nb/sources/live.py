@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from ..errors import AgentError, FactError, FactMissing, NotFound
+from ..errors import AgentError, FactError, FactMissing, NotFound, Stopped
 from ..facts import FactRef
 from ..render import printable
 from .agent_manifest import AgentSettings, Planned, skipped
@@ -22,10 +21,12 @@ from .agents import Ran, Running, Told, Watching
 from .base import command_for
 from .kube_api import KubeApi
 from .live_node import LiveNode
+from .together import together
 
 __all__ = ["LiveSource"]
 
 T = TypeVar("T")
+_MOMENT = timedelta(seconds=10)
 
 _OFF = "agents are off: only the API is read"
 _ON = 'To read nodes: kn.open("live", agents=True), or kn.live_agents(cluster), which lists first what it would create'
@@ -101,9 +102,18 @@ class LiveSource:
             except (FactMissing, AgentError, NotFound) as error:
                 return {ref: Told(None, getattr(error, "why", str(error)), "failed") for ref in wanted}
 
-        with ThreadPoolExecutor(self.settings.at_once, "k8snet nodes") as pool:
-            for told in pool.map(one, by_node):
+        done, check = 0, self.api.stopper()
+        try:
+            for told in together(one, list(by_node), self.settings.at_once, check):
                 found.update(told)
+                done += 1
+                if self.api.progress is not None and len(by_node) > 1:
+                    self.api.progress("nodes", done, len(by_node))
+        except (Stopped, KeyboardInterrupt) as ended:
+            raise type(ended)(
+                f"reading nodes was stopped after {done} of {len(by_node)}. What they told is kept until the next "
+                f"refresh(); ask again for the rest"
+            ) from None
         return found
 
     def has(self, ref: FactRef) -> bool:
@@ -148,13 +158,14 @@ class LiveSource:
         with self._lock:
             if node is None:
                 self._kept.clear()
+                self.api.forget()
             for name, source in self._nodes.items():
                 if node in (None, name):
                     source.forget()
 
     def stop(self) -> None:
-        """End a reading of the API that is under way in another thread, after its page."""
-        self.api.stop.set()
+        """End what is being read, in whichever threads: of the API after its page, of nodes after those at work."""
+        self.api.stop()
 
     def plan(self, nodes: Sequence[str] | None = None) -> list[Planned]:
         """What :meth:`start_agents` would create, and where. Nothing is created by asking."""
@@ -173,13 +184,29 @@ class LiveSource:
                 self._pods = AgentPods(self.api.connection, self.settings)
             pods = self._pods
         self._without.update({name: why for name, why in chosen.items() if why is not None})
-        failed = pods.start([name for name, why in chosen.items() if why is None], told)
-        with self._lock:
-            self._without.update(failed)
-            running = pods.running()
-            self._wanted = tuple(sorted({*self._wanted, *running}))
-            for name in running:
-                self._without.pop(name, None)
+        wanted = [name for name, why in chosen.items() if why is None]
+        check, ended = self.api.stopper(), set[str]()
+
+        def say(node: str, word: str) -> None:
+            if word != "starting":
+                ended.add(node)
+            if told is not None:
+                told(node, word)
+
+        def go_on() -> None:
+            check()
+            if told is None and self.api.progress is not None:
+                self.api.progress("agents", len(ended), len(wanted))
+
+        try:
+            self._without.update(pods.start(wanted, say, go_on))
+            go_on()
+        finally:  # also when it was stopped: those that run are of use
+            with self._lock:
+                running = pods.running()
+                self._wanted = tuple(sorted({*self._wanted, *running}))
+                for name in running:
+                    self._without.pop(name, None)
         return {name: self._without[name] for name in chosen if name in self._without}
 
     def run(self, pod: str, argv: Sequence[str], seconds: float = 30.0) -> Ran:
@@ -223,7 +250,7 @@ class LiveSource:
     def _resource(self, resource: str) -> bytes:
         with self._lock:
             kept = self._kept.get(resource)
-            if kept is None:
+            if kept is None or _worth_another_try(*kept):
                 kept = self._kept[resource] = (self._ask(resource), datetime.now(UTC))
         if isinstance(kept[0], FactError):
             raise kept[0]
@@ -273,3 +300,8 @@ class LiveSource:
             return ask(self._node(ref))
         except FactMissing:
             return otherwise
+
+
+def _worth_another_try(kept: bytes | FactError, moment: datetime) -> bool:
+    """Whether this is the trouble of a moment (429, 5xx, no answer), and that moment is over."""
+    return isinstance(kept, FactMissing) and kept.passing and datetime.now(UTC) - moment > _MOMENT

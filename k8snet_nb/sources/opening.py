@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
 from .base import Source
+from .progress import Progress, usual_progress
 from .recorded import open_recording
 
 if TYPE_CHECKING:
-    from .kube_api import KubeApi, Progress
+    from .kube_api import KubeApi
     from .live import LiveSource
 
 __all__ = ["BUNDLED", "ENVIRONMENT", "open_live", "open_source"]
@@ -55,7 +56,6 @@ def open_live(
     from .agent_manifest import AgentSettings
     from .kube_api import KubeApi
     from .live import LiveSource
-    from .progress import usual_progress
 
     known = {field.name for field in fields(AgentSettings)}
     for name in settings:
