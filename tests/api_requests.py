@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -109,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         while (left := until - time.monotonic()) > 0 and not self.server.closed.is_set():
             with self.server.changed:
-                self.server.changed.wait_for(lambda last=since: len(self.server.history) > last, min(left, 0.2))
+                self.server.changed.wait_for(partial(self._newer, since), min(left, 0.2))
                 news, since = self.server.history[since:], len(self.server.history)
                 expired = int(query["resourceVersion"][0]) < self.server.forgotten
             if expired:
@@ -119,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
                 if wanted.items() <= pod["metadata"]["labels"].items():
                     self._chunk({"type": kind, "object": pod})
         self.wfile.write(b"0\r\n\r\n")
+
+    def _newer(self, since: int) -> bool:
+        return len(self.server.history) > since
 
     def _chunk(self, event: dict[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"
