@@ -59,7 +59,7 @@ def test_some_nodes_only(server: FakeCluster) -> None:
 
 
 def test_an_agent_that_died_is_started_anew(server: FakeCluster) -> None:
-    _, source = opened(agents=["node-one"])
+    _, source = opened(agents=["node-one"], idle=60)
     with source:
         server.conversations[0].kill()
         server.conversations[0].wait()

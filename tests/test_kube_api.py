@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k8snet_nb.errors import FactMissing, SourceError, Stopped
@@ -203,6 +203,7 @@ PAGES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine both say nothing of the code
 @given(st.lists(PAGES, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, (",", ":")]))
 def test_pages_joined_as_text_are_the_objects(
     pages: list[list[dict[str, Any]]], usual: bool, separators: tuple[str, str] | None
