@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 WIRE = "wire"
-"""The place between the nodes: a namespace with one bridge, gateways, clients outside, and endpoints that are no pods."""
+"""The place between the nodes: a namespace with one bridge, gateways, outside clients, endpoints that are no pods."""
 
 
 @dataclass(frozen=True, slots=True)
