@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         draw_wiring,
         enter,
         exercise,
+        investigate,
         live_agents,
         panel,
     )
@@ -62,6 +63,7 @@ __all__ = [
     "enter",
     "errors",
     "exercise",
+    "investigate",
     "live_agents",
     "open",
     "panel",
@@ -82,6 +84,7 @@ _SHOWN = (
     "draw_wiring",
     "enter",
     "exercise",
+    "investigate",
     "live_agents",
     "panel",
 )

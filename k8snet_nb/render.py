@@ -15,6 +15,7 @@ from .facts import Evidence
 from .text import printable
 
 __all__ = [
+    "Proof",
     "Report",
     "Shown",
     "ShownTuple",
@@ -177,6 +178,19 @@ class Shown:
 
     def __str__(self) -> str:
         return self.report().text()
+
+
+class Proof(tuple[Evidence, ...]):
+    """Evidence that shows itself: commands with where they run, the lines that decided; else an ordinary tuple."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        html_text = evidence_html(self, f"{len(self)} facts" if len(self) != 1 else "1 fact")
+        return bundle(str(self), html_text.replace("<details>", "<details open>", 1) or "<p>no evidence</p>")
+
+    def __str__(self) -> str:
+        return evidence_text(self) or "no evidence"
 
 
 class ShownTuple(tuple[Any, ...]):

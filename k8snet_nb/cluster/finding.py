@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from ..facts import Evidence, FactRef
 from ..parse.nft import Ruleset
 from ..parse.nft_text import element_text, rule_text
 from ..parse.pods import PodValue
+from ..render import Proof, printable
 from .inside import node_facts, pod_facts
 from .names_told import dns_findings
 from .resolving import resolv_conf_of
@@ -51,13 +52,19 @@ def findings_frame(cluster: Cluster, node: str | None, settle: float) -> pd.Data
         return found
 
     found, states = settled(cluster, read, _same, settle) if settle else (read(), None)
-    frame = rows_frame(([getattr(one, name) for name in COLUMNS] for one in found), COLUMNS)
+    frame = rows_frame((_row(one) for one in found), COLUMNS)
     frame = with_states(cluster, frame, states)
     frame.attrs["checks"] = checks
     return frame
 
 
-def finding_of(row: pd.Series) -> Finding:
+def _row(one: Finding) -> list[object]:
+    texts = (one.subject, one.what, one.means, one.next)
+    named = [one.code, one.severity, one.node, one.service, one.port, one.pod]
+    return [*named, *map(printable, texts), Proof(one.evidence)]
+
+
+def finding_of(row: pd.Series[Any]) -> Finding:
     """The finding in a row of that frame: a value that shows itself."""
     given = {name: None if row[name] is None or pd.isna(row[name]) else str(row[name]) for name in _TEXTS}
     return Finding(str(row["code"]), str(row["what"]), evidence=tuple(row["evidence"]), **given)
