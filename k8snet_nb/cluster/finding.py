@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import FactMissing, K8snetError
+from ..errors import FactError, FactMissing, K8snetError
 from ..explain.findings import Finding, in_order
 from ..explain.findings.addresses import address_findings
 from ..explain.findings.conntrack import flow_findings, usage_findings
@@ -209,13 +209,24 @@ class _Rules:
         """What differs on the node; that it could not be compared is NOT_CHECKED."""
         for one in drift_of(self._cluster, self._node):
             if one.code == "NOT_CHECKED":
-                yield Finding(
-                    "NOT_CHECKED", f"drift{f' (IPv{one.family})' if one.family else ''}: {one.says}", one.node
-                )
+                of = f"drift (IPv{one.family})" if one.family else "drift"
+                yield Finding("NOT_CHECKED", f"{of}: {one.says}", one.node, evidence=self._looked_at())
             elif one.code == "MODE_LEFTOVER":
                 yield Finding(one.code, one.says, one.node, evidence=self._node.proxy_mode_evidence.evidence)
             else:
                 yield drift_finding(one, self._asked(one.service), iter(self._lines))
+
+    def _looked_at(self) -> tuple[Evidence, ...]:
+        """What tells of the node's rules, and what was not there to tell."""
+        source, name = self._cluster.source, self._node.name
+        try:
+            mode = self._node.proxy_mode_evidence
+        except FactError as error:
+            ref = FactRef(error.fact, name)
+            return (Evidence(ref, source.command(ref), (), error.why),)
+        refs = [FactRef(fact, name) for fact in mode.unseen]
+        unseen = (Evidence(r, source.command(r), (), source.trouble(r) or "it was not collected") for r in refs)
+        return (*mode.evidence, *unseen)
 
     def _asked(self, service: str | None) -> tuple[Evidence, ...]:
         if service not in self._api:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import FactMissing
-from ..explain.dns.answers import dig_command
+from ..explain.dns.answers import RecordedAnswers, dig_command
 from ..explain.findings import Finding
 from ..explain.findings.facts import POD_FEEDS
 from ..explain.findings.names import Told, answer_findings, replica_findings
@@ -69,6 +69,7 @@ class _Logs:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._read: dict[str, RecordedAnswers] = {}
 
     def pods(self) -> list[PodValue]:
         """Pods on nodes that can be read, as far as the API tells them."""
@@ -79,16 +80,21 @@ class _Logs:
         there = self._cluster.source.nodes()
         return [pod for pod in pods if pod.node in there and pod.phase == "Running" and not pod.host_network]
 
-    def _recorded(self) -> list[PodValue]:
+    def _recorded(self) -> list[RecordedAnswers]:
         has = self._cluster.source.has
-        return [pod for pod in self.pods() if has(FactRef("dns.jsonl", pod.node, pod.key))]
+        return [self._of(pod) for pod in self.pods() if has(FactRef("dns.jsonl", pod.node, pod.key))]
+
+    def _of(self, pod: PodValue) -> RecordedAnswers:
+        if pod.key not in self._read:
+            self._read[pod.key] = recorded_answers(self._cluster, FactRef("dns.jsonl", pod.node, pod.key))
+        return self._read[pod.key]
 
     def compared(self) -> Iterator[Finding]:
         """Each pod's questions to several servers; the same comparison of several pods counts once."""
         seen: set[tuple[object, ...]] = set()
-        pods: list[str | None] = [pod.key for pod in self._recorded()]
-        for pod in pods or [None]:
-            found = replicas_of(self._cluster, None, pod, _SECONDS)
+        several: list[RecordedAnswers | None] = [*self._recorded()]
+        for answers in several or [None]:
+            found = replicas_of(self._cluster, None, answers.ref.pod if answers else None, _SECONDS, answers)
             key = (found.query, found.verdict, found.findings)
             if key not in seen:
                 seen.add(key)
@@ -98,9 +104,9 @@ class _Logs:
         """Answers of the cluster's DNS servers, against the API."""
         servers = _servers(self._cluster)
         told = [
-            _told(ask, FactRef("dns.jsonl", pod.node, pod.key))
-            for pod in self._recorded()
-            for ask in recorded_answers(self._cluster, FactRef("dns.jsonl", pod.node, pod.key)).log.asks
+            _told(ask, answers.ref)
+            for answers in self._recorded()
+            for ask in answers.log.asks
             if ask.server in servers and not ask.problem
         ]
         return answer_findings(told, directory_of(self._cluster, ResolvConf()))
@@ -109,7 +115,7 @@ class _Logs:
         """Raises FactMissing without a log, FactBroken for one that cannot be read whole."""
         ref = FactRef("dns.jsonl", pod.node, pod.key)
         self._cluster.source.read(ref)
-        log = recorded_answers(self._cluster, ref).log
+        log = self._of(pod).log
         broken = [str(problem) for problem in log.problems]
         broken += [f"line {ask.line}: {ask.problem}" for ask in log.asks if ask.problem]
         if not broken:

@@ -40,7 +40,8 @@ def replica_findings(found: ReplicaComparison, service: str) -> Iterator[Finding
         yield Finding("DNS_SILENT", what, service=service, evidence=found.evidence)
     elif found.verdict == "not compared":
         why = "; ".join((*found.findings, *(f"not asked: {who}" for who in found.unknown)))
-        yield Finding("NOT_CHECKED", f"DNS servers not compared by {found.query}: {why}", service=service)
+        what = f"DNS servers not compared by {found.query}: {why}"
+        yield Finding("NOT_CHECKED", what, service=service, evidence=found.evidence)
 
 
 def answer_findings(told: Iterable[Told], directory: NameDirectory) -> Iterator[Finding]:
