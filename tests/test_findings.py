@@ -455,6 +455,12 @@ def test_a_fact_missing_or_cut_is_told_and_never_raised(name: str) -> None:
             assert set(found.code) & {"FACT_MISSING", "FACT_BROKEN"}
 
 
+def test_one_broken_service_breaks_only_its_own_check() -> None:
+    found = cluster(LIGHT | {"services": service("cart", lambda one: one.update(spec=None))}).findings()
+    assert any("shop/cart: has no spec" in what for what in found[found.code == "FACT_BROKEN"].what)
+    assert "default/orphan" in set(found[found.code == "SERVICE_NO_ENDPOINTS"].service)
+
+
 def test_without_the_api_nothing_is_checked() -> None:
     found = cluster({path.stem: None for path in (RECORDING / "api").iterdir()}).findings()
     assert found.attrs["checks"] == 0

@@ -132,7 +132,7 @@ class _Search:
             "duplicate addresses",
             lambda: address_findings(api.pods.values(), api.services.values(), api.nodes.values()),
         )
-        self.judge("endpoints of Services", self._services)
+        self.judge("every Service", self._services)
         self.judge("pods without a node", lambda: self._statuses(None))
         self.judge("the network model", lambda: model_findings(cluster.network_model()))
         self.judge("whether all nodes work alike", self._modes)
@@ -140,9 +140,13 @@ class _Search:
             self.judge(feeds, check, pod=pod)
 
     def _services(self) -> Iterator[Finding]:
+        for key in self.cluster.api.services:  # one by one: a broken object breaks only its own check
+            self.judge(f"endpoints of {key}", partial(self._service, key))
+        return iter(())
+
+    def _service(self, key: str) -> Iterator[Finding]:
         api = self.cluster.api
-        for key, service in api.services.items():
-            yield from service_findings(service, api.endpoints.get(key, ()), tuple(api.nodes), api.is_pod)
+        return service_findings(api.services[key], api.endpoints.get(key, ()), tuple(api.nodes), api.is_pod)
 
     def _modes(self) -> Iterator[Finding]:
         there = [name for name in self.cluster.source.nodes() if name in self.cluster.api.nodes]
@@ -154,8 +158,18 @@ class _Search:
                 continue  # told with that node
         return mode_findings(modes)
 
+    def _pods(self) -> list[PodValue]:
+        """The pods that can be read; what is wrong with the others is a gap."""
+        found = []
+        for key in self.cluster.api.pods:
+            try:
+                found.append(self.cluster.api.pods[key])
+            except FactError as error:
+                self.gaps.append(gap_of(error, f"pod {key}"))
+        return found
+
     def _statuses(self, node: str | None) -> Iterator[Finding]:
-        return chain.from_iterable(status_findings(p) for p in self.cluster.api.pods.values() if p.node == node)
+        return chain.from_iterable(status_findings(p) for p in self._pods() if p.node == node)
 
     def on_node(self, node: Node) -> None:
         """What is judged of one node, and of the pods on it."""
@@ -174,7 +188,7 @@ class _Search:
     def _inside(self, node: str) -> Iterator[Finding]:
         cluster = self.cluster
         facts = node_facts(cluster, node)
-        for pod in [p for p in cluster.api.pods.values() if p.node == node and p.phase == "Running"]:
+        for pod in [p for p in self._pods() if p.node == node and p.phase == "Running"]:
             self.judge("its inside", partial(self._pod, pod, facts), node, pod.key)
             self.judge(POD_FEEDS["resolv.conf"], partial(_resolv_conf, cluster, pod), node, pod.key)
         return iter(())

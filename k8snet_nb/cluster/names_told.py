@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import FactMissing
+from ..errors import K8snetError
 from ..explain.dns.answers import RecordedAnswers, dig_command
 from ..explain.findings import Finding
 from ..explain.findings.facts import POD_FEEDS
@@ -75,8 +75,8 @@ class _Logs:
         """Pods on nodes that can be read, as far as the API tells them."""
         try:
             pods = list(self._cluster.api.pods.values())
-        except FactMissing:
-            return []
+        except K8snetError:
+            return []  # told by who asks for the pods themselves
         there = self._cluster.source.nodes()
         return [pod for pod in pods if pod.node in there and pod.phase == "Running" and not pod.host_network]
 
