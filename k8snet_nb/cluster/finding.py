@@ -228,7 +228,7 @@ class _Rules:
             elif one.code == "MODE_LEFTOVER":
                 yield Finding(one.code, one.says, one.node, evidence=self._node.proxy_mode_evidence.evidence)
             else:
-                yield drift_finding(one, self._asked(one.service), iter(self._lines))
+                yield drift_finding(one, self._asked(one.service), self._of_family(one.family))
 
     def _looked_at(self) -> tuple[Evidence, ...]:
         """What tells of the node's rules, and what was not there to tell."""
@@ -247,6 +247,11 @@ class _Rules:
             known = service is not None and service in self._cluster.api.services
             self._api[service] = self._cluster.service(str(service)).report().evidence if known else ()
         return self._api[service]
+
+    def _of_family(self, family: int | None) -> Iterator[tuple[Evidence, RuleLines]]:
+        """The facts that may hold rules of that family; read when the first difference needs them."""
+        other = "iptables-" if family == 6 else "ip6tables-"
+        return (found for found in self._lines if not found[0].ref.fact.startswith(other))
 
     @cached_property
     def _lines(self) -> list[tuple[Evidence, RuleLines]]:

@@ -22,7 +22,9 @@ __all__ = ["Things", "investigate", "things_of"]
 
 _ROWS = 10
 _TOLD = "protocol client service backend orig_src orig_dst orig_dport reply_src state nat verdict".split()
+_TELLING = "code namespace name node client service backend pod address port protocol verdict".split()
 _CELLS = 5
+"""So many cells tell a row from others in the list, these columns first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,9 @@ _MOST = 20_000
 def _label(row: dict[Any, Any]) -> str:
     if "subject" in row and "code" in row:
         return printable(f"{row['code']} {row['subject']}")
-    cells = [str(cell) for cell in row.values() if isinstance(cell, (str, int)) and str(cell)]
-    return printable("  ".join(cells[:_CELLS]))
+    named = {str(name): cell for name, cell in row.items() if isinstance(cell, (str, int)) and str(cell)}
+    first = [str(named.pop(name)) for name in _TELLING if name in named]
+    return printable("  ".join([*first, *map(str, named.values())][:_CELLS]))
 
 
 def things_of(row: pd.Series[Any]) -> Things:
@@ -113,6 +116,10 @@ def things_of(row: pd.Series[Any]) -> Things:
     return Things(service or None, text("port") or port or _number(row.get("port")), pod, node)
 
 
+def _known(cell: Any) -> bool:
+    return len(cell) > 0 if isinstance(cell, (tuple, list)) else not isinstance(cell, dict) and not pd.isna(cell)
+
+
 def _number(cell: object) -> str | None:
     return str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else None
 
@@ -121,10 +128,7 @@ def _parts(cluster: Cluster, row: pd.Series[Any]) -> Iterator[object]:
     if set(COLUMNS) <= set(row.index):
         yield finding_of(row)
     else:
-        cells = tuple(
-            (str(name), cell) for name, cell in row.items() if isinstance(cell, (str, int, float, tuple, list))
-        )
-        yield Report("", ("COLUMN", "VALUE"), cells)
+        yield Report("", ("COLUMN", "VALUE"), tuple((str(name), cell) for name, cell in row.items() if _known(cell)))
     things = things_of(row)
     if things.service:
         yield from _told(f"Service {things.service} translated", lambda: _translated(cluster, things))
@@ -194,7 +198,7 @@ def _flows(cluster: Cluster, things: Things, pod: str | None, node: str | None) 
         mine = flows.service.astype(object).map(lambda name: str(name).partition(":")[0] == things.service)
     else:
         mine = (flows.client == pod) | (flows.backend == pod)
-    chosen = flows[mine.fillna(False).astype(bool)]
+    chosen = flows[mine.fillna(False).astype(bool)].sort_values("verdict", key=lambda v: v == "ok", kind="stable")
     counts = ", ".join(f"{count} {verdict}" for verdict, count in chosen.verdict.value_counts().items() if count)
     what = things.service or pod
     note = f"{len(chosen)} of {len(flows)} tracked flows are of {what}" + (f": {counts}" if counts else "")

@@ -51,8 +51,14 @@ _INSIDE = "cluster.pod({pod}).sandbox says what was looked at (lesson 03); kubec
 _MODEL = "cluster.network_model() tells the rule and every exception (lesson 00)"
 _RECORD = "Collect it: k8snet record --agents (rights: docs/live.md); cluster.node({node}).facts() lists what there is"
 
+
+def _of_drift(code: str) -> Code:
+    severity, means = DRIFT[code]
+    return Code(severity, means[0].upper() + means[1:], _DRIFT_NEXT[code])
+
+
 CODES: dict[str, Code] = {
-    **{code: Code(*DRIFT[code], following) for code, following in _DRIFT_NEXT.items()},
+    **{code: _of_drift(code) for code in _DRIFT_NEXT},
     "STALE_FLOW": Code(
         "error",
         "Packets of a UDP or SCTP client still go to what is no endpoint any more: each one keeps the entry alive",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ...facts import Evidence
 from ..drift import Drift
@@ -24,14 +24,16 @@ class RuleLines:
             for address in dict.fromkeys(_ADDRESS.findall(line)):
                 self._by.setdefault(address, []).append(line)
 
-    def holding(self, address: str, port: str = "") -> list[str]:
-        """The first lines with that address; those with the port too come first."""
+    def holding(self, address: str, port: str, *owners: str) -> list[str]:
+        """The first lines with that address and port; where some hold one of the ``owners`` too, only those."""
+        exact = re.compile(rf"(?<!\d){re.escape(port)}(?!\d)")
         lines = self._by.get(address, [])
-        exact = re.compile(rf"(?<!\d){re.escape(port)}(?!\d)") if port else None
-        return sorted(lines, key=lambda line: exact is not None and not exact.search(line))[:_MOST]
+        lines = [line for line in lines if exact.search(line)] or lines
+        whose = re.compile("|".join(rf"(?<![\w.-]){re.escape(owner)}(?![\w.-])" for owner in owners if owner) or "$")
+        return ([line for line in lines if whose.search(line)] or lines)[:_MOST]
 
 
-def drift_finding(drift: Drift, api: Iterable[Evidence], rules: Iterator[tuple[Evidence, RuleLines]]) -> Finding:
+def drift_finding(drift: Drift, api: Iterable[Evidence], rules: Iterable[tuple[Evidence, RuleLines]]) -> Finding:
     """One difference. ``api``: what the API asks for; ``rules``: each fact that holds the node's rules, as lines."""
     sockets = [_socket(text) for text in (*drift.extra, *drift.missing)]
     if drift.address or drift.port:
@@ -39,7 +41,8 @@ def drift_finding(drift: Drift, api: Iterable[Evidence], rules: Iterator[tuple[E
     proof = list(api)
     names = sorted({address for address, _ in sockets if address})
     for about, lines in rules if names else ():
-        quoted = list(dict.fromkeys(line for address, port in sockets for line in lines.holding(address, port)))
+        owners = (drift.service or "", drift.address or "")
+        quoted = list(dict.fromkeys(line for socket in sockets for line in lines.holding(*socket, *owners)))
         says = drift.says if quoted else f"no line names {', '.join(names[:4])}"
         proof.append(Evidence(about.ref, about.command, tuple(quoted[: 2 * _MOST]), says))
     port = f"{drift.port}/{str(drift.protocol).upper()}" if drift.port else None
