@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         draw_wiring,
         enter,
         exercise,
+        investigate,
         live_agents,
         panel,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "enter",
     "errors",
     "exercise",
+    "investigate",
     "live_agents",
     "open",
     "panel",
@@ -84,6 +86,7 @@ _SHOWN = (
     "draw_wiring",
     "enter",
     "exercise",
+    "investigate",
     "live_agents",
     "panel",
 )

@@ -1,4 +1,5 @@
-"""The command ``k8snet``: opens the lessons in JupyterLab; records, checks, cleans (:mod:`.record.commands`).
+"""The command ``k8snet``: opens the lessons in JupyterLab; records, checks, cleans (:mod:`.record.commands`);
+judges a cluster (:mod:`.cluster.check_command`).
 
 In a checkout the lessons are opened where they are. An installed package carries a copy of them, which is laid into
 a folder of the user's; files that the user changed there are kept.
@@ -19,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
+from .cluster.check_command import add_check_cluster, check_cluster
 from .errors import K8snetError
 from .record.commands import add_commands, run_command
 
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, further = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     options = _parser().parse_args(words)
     try:
+        if options.command == "check-cluster":
+            return check_cluster(options)
         done = run_command(options)
         if done is not None:
             return done
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("--dry-run", action="store_true", help="lay the lessons, print the command, do not start it")
     add_commands(commands)
+    add_check_cluster(commands)
     return parser
 
 

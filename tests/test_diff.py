@@ -118,3 +118,16 @@ def test_a_live_difference_counts_when_it_stays(later: str, states: dict[str, st
 def test_a_recording_is_one_moment() -> None:
     frame = kn.open().drift(settle=1000)
     assert "state" not in frame
+
+
+def test_live_findings_are_confirmed_when_asked() -> None:
+    text = (BUNDLED / "nodes/node-one/iptables-save.txt").read_text()
+    first = without(text, "default/hello-world:http")
+    second = without(first, "default/hello-sticky:http")
+    frame = kn.Cluster(Changing([first, second])).findings("node-one", settle=0.01)
+    found = frame[frame["code"] == "SERVICE_NOT_PROGRAMMED"]
+    states = dict(zip(found["service"], found["state"], strict=True))
+    assert states["default/hello-world"] == "confirmed"
+    assert states["default/hello-sticky"] == "settling"
+    assert set(frame[frame["code"] == "FACT_MISSING"]["state"]) == {"not checked"}
+    assert "state" not in kn.Cluster(Changing([first])).findings("node-one")

@@ -32,6 +32,7 @@ from .api import Api, pick
 from .diff import diff_frame
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
+from .finding import findings_frame
 from .inside import sandboxes_frame
 from .node import Node
 from .pod import Pod
@@ -208,6 +209,18 @@ class Cluster(Shown):
         ``confirmed``, or ``settling`` for what is new; ``attrs["skew"]`` is how many seconds its facts lie apart.
         """
         return settled_drift(self, node, settle)
+
+    def findings(self, node: str | None = None, settle: float = 0.0) -> pd.DataFrame:
+        """Everything that can be judged here, the worst first: one row a finding, with a stable code.
+
+        Columns: code severity node service port pod subject what means next evidence. ``severity`` is error, warning,
+        unknown (it could not be judged: the fact and why) or info; ``evidence`` a tuple of
+        :class:`~k8snet_nb.facts.Evidence`. Codes: :data:`k8snet_nb.explain.findings.CODES`. ``node``: only what is
+        judged of that node. Raises NotFound for a node that is not there, and nothing else.
+
+        ``settle``: on a live source, read again after so many seconds; the column ``state`` is as in :meth:`drift`.
+        """
+        return findings_frame(self, node, settle)
 
     def diff(self, other: Cluster | str | os.PathLike[str]) -> pd.DataFrame:
         """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
