@@ -157,7 +157,10 @@ def _ground(cluster: Cluster, node: Node) -> Ground:
         forwarding = None if value is None else f"net.ipv4.ip_forward = {value}"
     except FactMissing:
         pass  # then whether it forwards is said to be unknown
-    return Ground(node.name, node.ips, node_facts(cluster, node.name), forwarding=forwarding)
+    facts = node_facts(cluster, node.name)
+    if facts is not None and facts.routes is not None:
+        facts = replace(facts, routes=node.routes())  # of both families
+    return Ground(node.name, node.ips, facts, forwarding=forwarding)
 
 
 def _rules_fact(mode: str | None, family: int) -> str | None:

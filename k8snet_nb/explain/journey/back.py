@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...facts import Evidence
 from ...parse.links import Route, route_to
+from ...parse.records import quote
 from ..pod_network import VethPair
 from ..sandbox import evidence
 from .ends import inside_name, inside_route
@@ -54,17 +55,27 @@ def _switched(trip: Trip, route: Route | None, asked: str) -> bool:
 
 
 def _over_the_bridge(trip: Trip, way: Way) -> None:
+    """Frames from port to port pass netfilter only where br_netfilter hands them over (bridge(8), nf_call_iptables)."""
     near, tracked = trip.near, trip.near.tracked
-    bridge = trip.client.pair.master if isinstance(trip.client.pair, VethPair) else ""
-    says = (
-        "client and server are ports of one bridge, so the answer is switched, not routed: netfilter sees it only by "
-        "br_netfilter (net.bridge.bridge-nf-call-iptables = 1), which no fact here tells"
-    )
-    if tracked and tracked.replied:
-        says += "; that the entry saw an answer shows that it does"
+    name = trip.client.pair.master if isinstance(trip.client.pair, VethPair) else None
+    links = (near.facts.links if near.facts else None) or ()
+    bridge = next((link for link in links if link.name == name), None)
+    settings = (bridge.raw.get("linkinfo") or {}).get("info_data") or {} if bridge else {}
+    six = ":" in trip.target.address
+    key = "nf_call_ip6tables" if six else "nf_call_iptables"
+    says = "client and server are ports of one bridge, so the answer is switched, not routed"
     proof: tuple[Evidence, ...] = (tracked.evidence,) if tracked else ()
+    seen = bool(tracked and tracked.replied)
+    if settings.get(key) == 1:
+        says += "; this bridge shows its packets to netfilter"
+        proof = (evidence("addr.json", near.name, [quote(settings, key)], f"of the bridge {name}"), *proof)
+        seen = True
+    else:
+        sysctl = "net.bridge.bridge-nf-call-ip6tables" if six else "net.bridge.bridge-nf-call-iptables"
+        says += f": netfilter sees it only by br_netfilter ({sysctl} = 1), which no fact here tells"
+        says += "; that the entry saw an answer shows that it does" if seen else ""
     called = socket_of(trip.target.address, trip.target.port)
-    way.stop(near.name, "bridge", bridge or "", says, proof, seen=bool(tracked and tracked.replied), source=called)
+    way.stop(near.name, "bridge", name or "", says, proof, seen=seen, source=called)
 
 
 def _homeward(trip: Trip, home: Ground, asked: str, way: Way) -> None:

@@ -154,22 +154,27 @@ def _into_the_pod(trip: Trip, node: Ground, way: Way) -> None:
         proof += [evidence("fdb.json", node.name, [e.evidence_line()], f"{mac} is behind {end}") for e in port[:1]]
         says = f"the bridge {pair.master} hands it to the port {end}"
         if isinstance(trip.client.pair, VethPair) and trip.client.pair.node_interface == pair.node_interface:
-            more, mode = _hairpin(pair, node)
+            more, mode = _hairpin(pair, node, way)
             says, proof = says + more, [*proof, *mode]
         way.stop(node.name, "bridge", pair.master, says, tuple(proof), seen=bool(proof))
     says = f"into {end}, the node's end of the server's pair (decided by {pair.decided_by.replace('_', ' ')})"
     way.stop(node.name, "veth", end, says, pair_lines(pair))
 
 
-def _hairpin(pair: VethPair, node: Ground) -> tuple[str, list[Evidence]]:
-    """Whether a bridge sends a frame back by the port that it came in by (bridge(8), hairpin)."""
+def _hairpin(pair: VethPair, node: Ground, way: Way) -> tuple[str, list[Evidence]]:
+    """Whether a bridge sends a frame back by the port that it came in by (ip-link(8), hairpin)."""
     port = (pair.node_interface.raw.get("linkinfo") or {}).get("info_slave_data") or {}
+    end, came = pair.node_interface.name, ", by which it came in"
     if "hairpin" not in port:
-        return ", by which it came in: whether it may send it back there was not read", []
-    line = quote(port, "hairpin")
-    allowed = "may" if port["hairpin"] is True else "may not"
-    proof = evidence("addr.json", node.name, [line], f"{pair.node_interface.name} {allowed} send frames back")
-    return f", by which it came in; in hairpin mode that is allowed ({line})", [proof]
+        way.unknown.append(f"whether the bridge port {end} sends frames back where they came from (hairpin mode)")
+        return f"{came}; whether it may go back there was not read", []
+    proof = [evidence("addr.json", node.name, [quote(port, "hairpin")], f"of the bridge port {end}")]
+    if port["hairpin"] is True:
+        return f"{came}: the port is in hairpin mode, so it may go back there", proof
+    way.unknown.append(
+        f"the bridge port {end} is not in hairpin mode: only a promiscuous bridge would send it back there"
+    )
+    return f"{came}: the port is not in hairpin mode", proof
 
 
 def _served(server: Party, node: Ground, place: str, name: str, way: Way) -> None:

@@ -73,7 +73,7 @@ def of_end(trip: Trip) -> tuple[Step, ...]:
     def foreign(step: Step) -> bool:
         return not mine.search(step.text) and any(other.search(step.text) for other in others)
 
-    left = {step.place.split()[-1] for step in trip.steps if "iptables" in step.fact and foreign(step)}
+    left = {step.place.split()[-1] for step in trip.steps if "tables-save" in step.fact and foreign(step)}
     left -= {step.place.split()[-1] for step in trip.steps if not foreign(step) and mine.search(step.text)}
     left -= {chain for step in trip.steps if mine.search(step.text) for chain in step.text.split()}
     kept = [s for s in trip.steps if not foreign(s) and not left & set(s.text.split()[3:])]

@@ -57,9 +57,9 @@ class Stop(Shown):
 
     def report(self) -> Report:
         """This place alone, with its evidence."""
-        title = f"{self.node or 'between the nodes'}, {self.where} ({self.direction}): {self.says}"
-        changed = f"; the {self.changed} was rewritten here" if self.changed else ""
-        notes = (f"The packet goes on as {self.moves}{changed}", *(() if self.seen else ("Not in evidence",)))
+        title = f"{self.node + ', ' if self.node else ''}{self.where} ({self.direction}): {self.says}"
+        changed = f"; rewritten here: {self.changed}" if self.changed else ""
+        notes = (f"On the packet: {self.moves}{changed}", *(() if self.seen else ("Not in evidence",)))
         return Report(title, notes=notes, evidence=self.evidence)
 
 
@@ -85,6 +85,11 @@ class Journey(Shown):
     connection: bool
     not_evaluated: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    @property
+    def port(self) -> str:
+        """The Service's port as kubectl spells it."""
+        return str(self.target.service_port)
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

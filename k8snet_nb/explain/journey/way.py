@@ -107,8 +107,8 @@ def _translation(trip: Trip, way: Way, steps: list[Step]) -> None:
         says = "no rule translates the destination: the packet goes on as it is"
         way.stop(near.name, "translation", "none", says, (rules_read(near, f"nothing in it is for {was}"),))
         return
-    chance = "the only endpoint" if end.chance == 1 else f"{share_text(end.chance)} of new connections"
-    says = f"the destination {was} becomes {becomes}: {chance}"
+    chance = "all" if end.chance == 1 else share_text(end.chance)
+    says = f"the destination {was} becomes {becomes}: {chance} of new connections"
     way.stop(near.name, "translation", _found_in(trip, steps), says, proof, destination=becomes)
 
 
