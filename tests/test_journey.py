@@ -373,7 +373,7 @@ def test_what_is_no_journey_is_refused(hello: kn.Cluster) -> None:
 def test_the_evidence_is_numbered_by_stop(hello: kn.Cluster) -> None:
     journey = hello.journey("default/client", HELLO)
     told = journey.report()
-    assert told.rows[3][0] == 4
+    assert told.rows[3][:2] == ("4 out", "node-one: translation KUBE-SEP-4XITVHZVEZTX25SU")
     assert any(item.says.startswith("stop 4: ") and item.ref.fact == "iptables-save.txt" for item in told.evidence)
     assert "KUBE-SEP-4XITVHZVEZTX25SU" in str(journey.stop(4))
     assert "rewritten here: destination" in str(journey.stop(4))

@@ -24,10 +24,11 @@ __all__ = ["JourneyDrawing", "draw_journey"]
 
 # In inches. Okabe and Ito's colours, paled: they differ for colour-blind readers too, and in grey
 _INK, _PALE, _POD, _NODE, _CHANGE = "#1b1b1b", "#ffffff", "#d6eaf7", "#f4f1e8", "#fbe0b0"
-_WIDE, _BOX, _TALL, _ROW = 7.6, 3.42, 0.44, 0.56
-_LEFT, _RIGHT = 0.24, 3.94
-_TITLE, _FRAME, _STRIP = 0.34, 0.3, 0.62
-_FITS, _NAME = 49, 44
+_WIDE, _BOX, _TALL, _ROW = 4.7, 2.1, 0.74, 0.87
+"""As wide as a narrow window's output: there a wider picture would be shrunk until nobody can read it."""
+_LEFT, _RIGHT, _LINE = 0.17, 2.43, 0.155
+_TITLE, _FRAME, _STRIP = 0.32, 0.3, 0.98
+_FITS, _TITLES = 28, 26
 _MIDDLE = _WIDE / 2 - _BOX / 2
 
 
@@ -78,7 +79,7 @@ def _cut_at(stops: list[Stop], journey: Journey, out: bool) -> int:
 
 def _figure(journey: Journey) -> Figure:
     bands = _bands(journey)
-    tall = sum(band.height for band in bands) + 0.34
+    tall = sum(band.height for band in bands) + 0.42
     figure = Figure(figsize=(_WIDE, tall), facecolor=_PALE)
     axes = figure.add_axes((0, 0, 1, 1), facecolor=_PALE)
     axes.set(xlim=(0, _WIDE), ylim=(tall, 0))
@@ -87,13 +88,14 @@ def _figure(journey: Journey) -> Figure:
     for band in bands:
         _draw(axes, journey, band, top)
         top += band.height
-    _write(axes, 0.12, tall - 0.15, "orange, thick: rewritten here     blue: in a pod     dashed: not in evidence", 8)
+    for row, words in enumerate(("orange, thick: rewritten here      blue: in a pod", "dashed: not in evidence")):
+        _write(axes, 0.1, tall - 0.3 + row * _LINE, words, 8)
     return figure
 
 
 def _draw(axes: Axes, journey: Journey, band: _Band, top: float) -> None:
     verdict = f": {journey.verdict}" if band.out else ""
-    _write(axes, 0.12, top + 0.17, _cut(f"{band.title}{verdict}", 92), 9.5, bold=True)
+    _write(axes, 0.1, top + 0.16, _cut(f"{band.title}{verdict}", 54), 9, bold=True)
     top += _TITLE
     rows = max(len(band.left), len(band.right))
     low = top + _FRAME + rows * _ROW + 0.02
@@ -105,7 +107,7 @@ def _draw(axes: Axes, journey: Journey, band: _Band, top: float) -> None:
         for row in range(len(column) - 1):
             y = top + _FRAME + row * _ROW + _TALL
             ends = (y, y + _ROW - _TALL) if down else (y + _ROW - _TALL, y)
-            _arrow(axes, (x + 0.5, ends[0]), (x + 0.5, ends[1]))
+            _arrow(axes, (x + 0.3, ends[0]), (x + 0.3, ends[1]))
     _crossing(axes, band, top + _FRAME, low)
 
 
@@ -129,29 +131,29 @@ def _across(axes: Axes, ends: list[float], out: bool) -> None:
     low = max(ends) - _TALL / 2
     points = [(_LEFT + _BOX, low), (_RIGHT, low)]
     if ends[0] > ends[1] + _TALL / 2:
-        points = [(_LEFT + _BOX, low), (_RIGHT + 1.5, low), (_RIGHT + 1.5, ends[1])]
+        points = [(_LEFT + _BOX, low), (_RIGHT + 1.2, low), (_RIGHT + 1.2, ends[1])]
     elif ends[1] > ends[0] + _TALL / 2:
-        points = [(_LEFT + 1.5, ends[0]), (_LEFT + 1.5, low), (_RIGHT, low)]
+        points = [(_LEFT + 1.2, ends[0]), (_LEFT + 1.2, low), (_RIGHT, low)]
     points = points if out else points[::-1]
     axes.plot(*zip(*points, strict=True), color=_INK, linewidth=1.1)
     _arrow(axes, *points[-2:])
 
 
 def _frames(axes: Axes, journey: Journey, band: _Band, top: float, low: float) -> None:
-    translates = f"node {journey.near} (rules: {journey.mode or 'no mode'})"
+    translates = f"{journey.near} ({journey.mode or 'no mode'})"
     if journey.far == journey.near:
-        _frame(axes, 0.12, _WIDE - 0.12, top, low, translates)
+        _frame(axes, 0.08, _WIDE - 0.08, top, low, translates)
         return
     if band.left:
-        _frame(axes, 0.12, _LEFT + _BOX + 0.1, top, low, translates)
+        _frame(axes, 0.08, _LEFT + _BOX + 0.06, top, low, translates)
     if band.right:
-        _frame(axes, _RIGHT - 0.1, _WIDE - 0.12, top, low, f"node {journey.far}")
+        _frame(axes, _RIGHT - 0.06, _WIDE - 0.08, top, low, str(journey.far))
 
 
 def _frame(axes: Axes, left: float, right: float, top: float, low: float, title: str) -> None:
     shape = "round,pad=0,rounding_size=0.08"
     axes.add_patch(FancyBboxPatch((left, top), right - left, low - top, boxstyle=shape, fc=_NODE, ec=_INK, lw=0.8))
-    _write(axes, left + 0.12, top + 0.16, _cut(title, _NAME), 8.5, bold=True)
+    _write(axes, left + 0.1, top + 0.15, _cut(title, _TITLES), 8.5, bold=True)
 
 
 def _box(axes: Axes, left: float, top: float, number: int, stop: Stop) -> None:
@@ -159,8 +161,9 @@ def _box(axes: Axes, left: float, top: float, number: int, stop: Stop) -> None:
     style, thick = ("-" if stop.seen else "--"), (1.8 if stop.changed else 0.9)
     shape = "round,pad=0,rounding_size=0.05"
     axes.add_patch(FancyBboxPatch((left, top), _BOX, _TALL, boxstyle=shape, fc=fill, ec=_INK, ls=style, lw=thick))
-    _write(axes, left + 0.08, top + 0.13, _cut(f"{number}  {stop.where}", _NAME), 8, bold=True)
-    _write(axes, left + 0.08, top + 0.31, _cut(f"{stop.source} → {stop.destination}", _FITS), 8)
+    lines = (f"{number}  {stop.place}", stop.name, stop.source, f"→ {stop.destination}")
+    for row, line in enumerate(lines):
+        _write(axes, left + 0.07, top + 0.13 + row * _LINE, _cut(line, _FITS), 8, bold=row == 0)
 
 
 def _arrow(axes: Axes, begin: tuple[float, float], end: tuple[float, float]) -> None:

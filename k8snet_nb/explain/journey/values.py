@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from ...errors import NotFound
 from ...facts import Evidence
-from ...render import Report, Shown
+from ...render import Report, Shown, evidence_text
 from ..entry import Target
 from ..outcome import Outcome, Step
 from ..pod_network import NoVethPair, VethPair
@@ -56,11 +56,11 @@ class Stop(Shown):
         return f"{self.source} > {self.destination}"
 
     def report(self) -> Report:
-        """This place alone, with its evidence."""
+        """This place alone, with the lines that show it open to be read."""
         title = f"{self.node + ', ' if self.node else ''}{self.where} ({self.direction}): {self.says}"
         changed = f"; rewritten here: {self.changed}" if self.changed else ""
         notes = (f"On the packet: {self.moves}{changed}", *(() if self.seen else ("Not in evidence",)))
-        return Report(title, notes=notes, evidence=self.evidence)
+        return Report(title, notes=notes, block=evidence_text(self.evidence), wide=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,12 @@ class Journey(Shown):
     def report(self) -> Report:
         """One row a stop, numbered; what was not seen, not evaluated and not decided; the evidence by stop."""
         rows = tuple(
-            (number, stop.direction, stop.node, stop.where, stop.moves, stop.says)
+            (
+                f"{number} {stop.direction}",
+                f"{stop.node}: {stop.where}" if stop.node else stop.where,
+                stop.moves,
+                stop.says,
+            )
             for number, stop in enumerate(self.stops, 1)
         )
         notes = [self.ports_note]
@@ -122,7 +127,7 @@ class Journey(Shown):
             notes.append(f"Not in evidence: {', '.join(map(str, unseen))}")
         notes += [f"Not evaluated: {what}" for what in self.not_evaluated]
         notes += [f"Not decided: {what}" for what in self.unknown]
-        headings = ("", "WAY", "NODE", "PLACE", "SOURCE > DESTINATION", "WHAT HAPPENS")
+        headings = ("STOP", "PLACE", "SOURCE > DESTINATION", "WHAT HAPPENS")
         return Report(self.title, headings, rows, tuple(note for note in notes if note), self._numbered())
 
     @property
