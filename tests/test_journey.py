@@ -433,3 +433,10 @@ def test_who_listens() -> None:
     assert listening(ss, "tcp", "10.0.0.1", 82)
     with pytest.raises(ValueError, match="no socket"):
         listening("Netid\nnonsense\n", "tcp", "10.0.0.1", 82)
+
+
+def test_the_exercises_are_not_for_a_cluster_without_another_node() -> None:
+    """Where no pod's facts lead to another node there is no case, and no error."""
+    alone = cluster({f"{node}/{fact}": None for node in (ONE, TWO, THREE) for fact in ("addr.json", "route.json")})
+    for number in ("11-1", "11-2", "11-3", "11-4"):
+        assert kn.exercise(number, alone).check("1").right is None

@@ -60,7 +60,7 @@ class Stop(Shown):
         title = f"{self.node + ', ' if self.node else ''}{self.where} ({self.direction}): {self.says}"
         changed = f"; rewritten here: {self.changed}" if self.changed else ""
         notes = (f"On the packet: {self.moves}{changed}", *(() if self.seen else ("Not in evidence",)))
-        return Report(title, notes=notes, block=evidence_text(self.evidence), wide=True)
+        return Report(title, notes=notes, block=evidence_text(self.evidence))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from ...errors import FactError, NotFound, Refused
 from ..answers import Answer, address, names, number
@@ -12,12 +13,25 @@ from ..question import NotHere, Question
 
 if TYPE_CHECKING:
     from ...cluster import Cluster
+    from ...cluster.api import Api
     from ...explain.journey.values import Journey, Stop
 
 __all__ = ["EXERCISES"]
 
 _MOST = 6
 """So many journeys are tried, each of which reads two nodes."""
+
+
+def _once(make: Callable[[Cluster], Journey]) -> Callable[[Cluster], Journey]:
+    """The same journey for question, answer and reasons; another one once the cluster was read again."""
+    known: WeakKeyDictionary[Api, Journey] = WeakKeyDictionary()
+
+    def asked(cluster: Cluster) -> Journey:
+        if cluster.api not in known:
+            known[cluster.api] = make(cluster)
+        return known[cluster.api]
+
+    return asked
 
 
 def _used(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
@@ -62,6 +76,7 @@ def _tried(cluster: Cluster, ways: Iterable[tuple[str, str, str]]) -> Iterator[J
             yield journey
 
 
+@_once
 def _from_pod(cluster: Cluster) -> Journey:
     """From a pod over two nodes: one of a tracked connection, where there is one."""
     journey = next(_tried(cluster, chain(_used(cluster), _served(cluster))), None)
@@ -70,6 +85,7 @@ def _from_pod(cluster: Cluster) -> Journey:
     return journey
 
 
+@_once
 def _from_node(cluster: Cluster) -> Journey:
     """From a node itself to the same Service, where the server sees another source than was sent."""
     first = _from_pod(cluster)
