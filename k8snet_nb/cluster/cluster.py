@@ -15,6 +15,7 @@ from ..explain.addon import NodeNetwork
 from ..explain.dns.replicas import ReplicaComparison
 from ..explain.dns.server import CorefileExplained
 from ..explain.entry import default_client, find_target
+from ..explain.journey.values import Journey
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.outcome import NodeView
 from ..explain.translation import Translation
@@ -34,6 +35,7 @@ from .dns_replicas import replicas_of
 from .dns_service import read_corefile
 from .finding import findings_frame
 from .inside import sandboxes_frame
+from .journeying import journey_of
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
@@ -189,6 +191,22 @@ class Cluster(Shown):
         met first, by default the sender's node. What could not be decided or was not evaluated is named.
         """
         return walk(self, src, dst, protocol, port, node)
+
+    def journey(
+        self,
+        src: str,
+        service: str,
+        port: str | int | None = None,
+        backend: str | None = None,
+        family: int | None = None,
+    ) -> Journey:
+        """One connection, place by place: client, Service, server, and the answer's way back, each with its evidence.
+
+        ``src``: a pod (``namespace/name``) or a node's name; ``port`` and ``family`` as in :meth:`translate`;
+        ``backend``: a pod or an address, by default one on another node. Ports are those of a connection that
+        conntrack held, where there was one. Raises Refused, NotFound, FactMissing, FactBroken.
+        """
+        return journey_of(self, src, service, port, backend, family)
 
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.

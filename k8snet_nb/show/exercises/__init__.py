@@ -15,6 +15,7 @@ from . import (
     lesson_08,
     lesson_09,
     lesson_10,
+    lesson_11,
 )
 
 __all__ = ["EXERCISES"]
@@ -31,6 +32,7 @@ _LESSONS = (
     lesson_08,
     lesson_09,
     lesson_10,
+    lesson_11,
 )
 
 EXERCISES: dict[str, Question] = {entry.number: entry for lesson in _LESSONS for entry in lesson.EXERCISES}
