@@ -23,7 +23,7 @@ from k8snet_nb.facts import FactRef
 from k8snet_nb.record import check_recording, record
 from k8snet_nb.record.addresses import AddressMap
 from k8snet_nb.record.pseudonyms import KEPT_NAMES, chain_hash
-from k8snet_nb.record.recorder import seconds_of
+from k8snet_nb.record.over_time import seconds_of
 from k8snet_nb.record.redact import Redactor
 from k8snet_nb.sources.opening import BUNDLED
 from k8snet_nb.sources.recorded import open_recording

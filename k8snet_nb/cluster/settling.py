@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,25 +20,29 @@ if TYPE_CHECKING:
 __all__ = ["settled_drift"]
 
 
+Place = tuple[object, ...]
+
+
 def settled_drift(cluster: Cluster, node: str | None, settle: float) -> pd.DataFrame:
     """The frame of :meth:`Cluster.drift`; on a live source with ``state``, and how far apart its readings were.
 
-    A difference that both readings have is ``confirmed``, one that only the second has ``settling``; what only the
-    first had was a change on its way to the node, and is left out. ``attrs["skew"]``: seconds between the first and
-    the last fact of the reading that counts; None where the source does not tell.
+    What both readings say is ``confirmed``, what only the second says ``settling``; what only the first said was a
+    change on its way to the node, and is left out. Of sockets that are missing or too many each counts by itself: a
+    difference that both readings have in part is two rows. ``attrs["skew"]``: seconds between the first and the last
+    fact of the reading that counts; None where the source does not tell.
     """
-    first = _rows(cluster, node)
+    found = _rows(cluster, node)
     if cluster.source.kind not in ("live", "node"):
-        return drift_frame(first)
-    confirmed: set[tuple[object, ...]] = set()
-    if any(found.code != "NOT_CHECKED" for found in first):
+        return drift_frame(found)
+    before: dict[Place, Drift] = {}
+    if any(one.code != "NOT_CHECKED" for one in found):
         time.sleep(settle)
         cluster.refresh()
-        confirmed = {_same(found) for found in first}
-        first = _rows(cluster, node)
-    frame = drift_frame(first)
-    states = [_state(found, confirmed) for found in first]
-    frame["state"] = pd.Series(states, index=frame.index, dtype=object)
+        before = {_place(one): one for one in found}
+        found = _rows(cluster, node)
+    told = [row for one in found for row in _states(one, before.get(_place(one)))]
+    frame = drift_frame([one for one, _ in told])
+    frame["state"] = pd.Series([state for _, state in told], index=frame.index, dtype=object)
     frame.attrs["skew"] = _skew(cluster)
     frame.attrs["read"] = {name: cluster.source.time(FactRef(name)) for name in ("services", "endpointslices")}
     return frame
@@ -47,15 +53,28 @@ def _rows(cluster: Cluster, node: str | None) -> list[Drift]:
     return [found for one in nodes for found in drift_of(cluster, one)]
 
 
-def _same(found: Drift) -> tuple[object, ...]:
+def _place(found: Drift) -> Place:
+    """What a finding is about; of rules left over by another mode, which one (its words begin with that)."""
+    about = found.says.partition(":")[0] if found.code == "MODE_LEFTOVER" else ""
     return (found.code, found.node, found.service, found.entry, found.address, found.port, found.protocol, found.family,
-            found.missing, found.extra)  # fmt: skip
+            about)  # fmt: skip
 
 
-def _state(found: Drift, confirmed: set[tuple[object, ...]]) -> str:
+def _states(found: Drift, before: Drift | None) -> Iterator[tuple[Drift, str]]:
+    """The finding with its state; in two where only some of its sockets were there before."""
     if found.code == "NOT_CHECKED":
-        return "not checked"
-    return "confirmed" if _same(found) in confirmed else "settling"
+        yield found, "not checked"
+        return
+    if before is None or (before.missing, before.extra) == (found.missing, found.extra):
+        yield found, "settling" if before is None else "confirmed"
+        return
+    for state, there in (("confirmed", True), ("settling", False)):
+        missing, extra = (
+            tuple(one for one in now if (one in then) is there)
+            for now, then in ((found.missing, before.missing), (found.extra, before.extra))
+        )
+        if missing or extra:
+            yield replace(found, missing=missing, extra=extra), state
 
 
 def _skew(cluster: Cluster) -> float | None:
