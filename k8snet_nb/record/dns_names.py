@@ -20,8 +20,8 @@ __all__ = ["OUTSIDE", "Directed", "DnsNames", "known_names", "looked_up", "quest
 
 OUTSIDE = "example.com"
 """A name outside of any cluster (RFC 2606): whether and how such names are answered."""
-_SERVICES, _SRV = 25, 3
-"""Of a namespace's Services so many are looked up, and of so many a port's SRV record."""
+_SERVICES, _SRV, _FOREIGN = 25, 10, 5
+"""So many of the namespace's Services are looked up, of so many a port's SRV record, and so many of elsewhere."""
 
 T = TypeVar("T")
 
@@ -62,9 +62,9 @@ def known_names(source: Source) -> DnsNames:
         for piece in _values(source, "endpointslices", parse_slice)
         if piece.service == found[0].key
         for one in piece.endpoints
-        if one.ready and one.protocol == "UDP" and (port is None or one.port_name == port.name)
+        if _is_address(one.address) and one.ready and one.protocol == "UDP" and (port is None or one.port_name == port.name)
     }
-    return DnsNames(by_namespace, found[0].cluster_ips, replicas)
+    return DnsNames(by_namespace, tuple(filter(_is_address, found[0].cluster_ips)), replicas)
 
 
 def _values(source: Source, resource: str, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
@@ -77,6 +77,14 @@ def _values(source: Source, resource: str, parse: Callable[[Mapping[str, Any]], 
             yield parse(item)
         except (FactError, ValueError, KeyError, TypeError, AttributeError):
             continue  # one that cannot be read is a finding of the check, not of the names
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _domain(resolv: ResolvConf) -> str | None:
@@ -96,8 +104,16 @@ def looked_up(names: DnsNames, namespace: str, resolv: ResolvConf) -> Iterator[t
     for service in [one for one in own if one.ports and one.ports[0].name][:_SRV]:
         port = service.ports[0]
         yield f"_{port.name}._{port.protocol.lower()}.{service.name}", ("SRV",)
+    for service in _foreign(names, namespace)[:_FOREIGN]:
+        yield f"{service.name}.{service.namespace}", PAIR
     yield f"kubernetes.default.svc.{domain}", PAIR
     yield f"no-such.{namespace}.svc.{domain}.", PAIR
+
+
+def _foreign(names: DnsNames, namespace: str) -> list[ServiceValue]:
+    """Services of other namespaces, those of kube-system last."""
+    found = [one for space, some in names.services.items() if space != namespace for one in some if one.cluster_ips]
+    return sorted(found, key=lambda one: (one.namespace == "kube-system", one.key))
 
 
 def questions(
@@ -106,19 +122,22 @@ def questions(
     """Questions asked to their end, whatever is answered on the way.
 
     The search list of one name of each kind (all that any C library would ask), and that name at each replica and by
-    TCP; ``ips`` and the DNS Service's own address backwards.
+    TCP; backwards ``ips`` and the addresses of the DNS Service, of ``kubernetes`` and of a Service of the namespace.
     """
     domain = _domain(resolv)
     searched = ["kubernetes.default", OUTSIDE]
-    own = [one for one in names.services.get(namespace, ()) if one.cluster_ips][:1]
-    others = [one for space, some in names.services.items() if space != namespace for one in some if one.cluster_ips]
-    foreign = next((one for one in others if one.key != "default/kubernetes"), None)
+    own = [one for one in names.services.get(namespace, ()) if one.cluster_ips]
+    own = sorted(own, key=lambda one: one.key == "default/kubernetes")[:1]
     if domain is not None:
-        searched += [one.name for one in own] + ([f"{foreign.name}.{foreign.namespace}"] if foreign else [])
+        searched += [one.name for one in own]
+        searched += [f"{one.name}.{one.namespace}" for one in _foreign(names, namespace)[:1]]
     for name in searched:
         for libc in ("glibc", "musl"):
             yield from (Directed(server, query) for query in search_expansion(name, resolv, libc))
-    for address in (*ips, *names.addresses[:1]):
+    default = [one for one in names.services.get("default", ()) if one.name == "kubernetes"]
+    for address in dict.fromkeys((*ips, *names.addresses, *(ip for one in (*default, *own) for ip in one.cluster_ips))):
+        if not _is_address(address):
+            continue
         yield Directed(server, Query(ipaddress.ip_address(address).reverse_pointer + ".", "PTR"))
     full = Query(f"kubernetes.default.svc.{domain or 'cluster.local'}.", "A")
     for address in names.addresses:
