@@ -60,7 +60,12 @@ def _container(machine: Machine, pod: str, file: Path) -> None:
 def _server(machine: Machine, node: str, folder: Path, hosts: tuple[str, ...], domain: str) -> None:
     (folder / "hosts").write_text("\n".join(hosts) + "\n")
     command = ["ip", "netns", "exec", node, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts"]
-    command += [f"--addn-hosts={folder / 'hosts'}", f"--local=/{domain}/", "--bind-interfaces", f"--listen-address={SERVER}"]
+    command += [
+        f"--addn-hosts={folder / 'hosts'}",
+        f"--local=/{domain}/",
+        "--bind-interfaces",
+        f"--listen-address={SERVER}",
+    ]
     command += ["--user=root", "--conf-file=/dev/null", f"--pid-file={folder / 'pid'}", "--log-facility=/dev/null"]
     machine.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
     _answering(machine, node, LIAR, wrong=1)

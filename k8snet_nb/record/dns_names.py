@@ -62,7 +62,10 @@ def known_names(source: Source) -> DnsNames:
         for piece in _values(source, "endpointslices", parse_slice)
         if piece.service == found[0].key
         for one in piece.endpoints
-        if _is_address(one.address) and one.ready and one.protocol == "UDP" and (port is None or one.port_name == port.name)
+        if _is_address(one.address)
+        and one.ready
+        and one.protocol == "UDP"
+        and (port is None or one.port_name == port.name)
     }
     return DnsNames(by_namespace, tuple(filter(_is_address, found[0].cluster_ips)), replicas)
 

@@ -26,6 +26,7 @@ class _Nft:
             "target": rules.chain,
             "table": rules.table,
             "log": lambda _text: "prefix",
+            "prefix": lambda _text: "prefix",  # of log; of an address it is a dict
             "log_prefix": lambda _text: "prefix",
             "name": rules.named,
         }
@@ -48,7 +49,18 @@ class _Nft:
             return {"range": self.addresses.span(*map(str, value["range"])).split("-")}
         if isinstance(value.get("match"), dict) and "right" in value["match"]:
             return {**value, "match": self._match(value["match"])}
+        if isinstance(value.get("table"), dict):  # the entry of a table; elsewhere the word is a reference to one
+            return {
+                "table": {
+                    **value["table"],
+                    "name": self.rules.table(str(value["table"].get("name"))),
+                    **self._note(value["table"]),
+                }
+            }
         return {name: one if name == "xt" else self.value(one, name) for name, one in value.items()}
+
+    def _note(self, table: dict[str, Any]) -> dict[str, str]:
+        return {"comment": self.rules.comment(str(table["comment"]))} if table.get("comment") else {}
 
     def _match(self, match: dict[str, Any]) -> dict[str, Any]:
         told = {key: self.value(one, key) for key, one in match.items() if key != "right"}

@@ -25,7 +25,7 @@ _FLAGS = ("--hostname-override", "--node-ip", "--proxy-mode", "--cluster-cidr", 
 _FOLDERS = re.compile(r"(?:/(?:usr/)?(?:local/)?s?bin|/usr/lib/systemd)?/[\w.-]+")
 _HIDDEN = re.compile(
     r"""https?://\S+|"[^"]*"|'[^']*'|--[\w-]+=\S+|\S*@\S+|(?<=\buser )\S+|(?<=\bUser )\S+|(?<=\bcontext )\S+|"""
-    r"(?<![\w/])/(?!proc/sys/|lib/modules/|etc/resolv\.conf\b|etc/cni\b|run/netns\b|dev/)[^\s:;,]+|"
+    r"(?<![\w/])/(?!proc/|lib/modules/|etc/resolv\.conf\b|etc/cni\b|run/netns\b|dev/)[^\s:;,]+|"
     r"\b[\w.-]+(?::\d+)?/[\w./-]+(?::[\w.-]+)?(?=[\s:;,]|$)"
 )
 """In a message: URLs, quoted text, users, options, paths and images, which may be anything."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..errors import FactError, K8snetError
 from ..facts import API_RESOURCES, FactRef
-from ..sources.base import Source
+from ..sources.base import Source, command_for
 from .dns_asking import Asking, ask_pods
 from .dns_names import DnsNames, known_names
 from .folder import RecordingFolder
@@ -192,7 +192,8 @@ class Work:
         if self.source.kind != "recorded":
             notes.times[key] = _stamp(self.source.time(ref) or datetime.now(UTC))
         if ref.pod is None:
-            notes.commands[key] = self._text(self.source.command(ref))
+            command = self.source.command(ref)
+            notes.commands[key] = command if command == command_for(ref) else self._text(command)
         told_by = getattr(self.source, "whose", lambda _ref: None)(ref)
         if told_by:
             notes.told_by[key] = told_by
