@@ -30,6 +30,7 @@ _STANDARD = re.compile(
     r"geneve_sys|ovs-system|ovn-k8s-mp|weave|kube-dummy-if|antrea-gw|antrea-tun|vxlan_sys_|lxc_health)"
     r"(?:[0-9._a-f]|calico|(?<=[0-9])[spnfdv](?=[0-9]))*"
 )
+_POD_KIND = re.compile(r"veth|cali|lxc|eni|azv|tap|vnet|gke")
 _WORD = re.compile(r"(?<![\w.-])[\w.-]{1,15}(?![\w-]|\.\w)")
 
 
@@ -108,17 +109,19 @@ class Pseudonyms:
     def learn_interfaces(self, names: Iterable[str]) -> None:
         """Names of interfaces that a node or pod has: those that are not in general use get a keyed one."""
         for name in names:
-            if (new := self._interface(name)) != name:
+            if (new := self.interface(name)) != name:
                 self._interfaces[name] = new
 
-    def _interface(self, name: str) -> str:
-        marked = self.marks(name)
-        if marked != name or _STANDARD.fullmatch(name) or len(name) < 2:
-            return marked
-        return f"if{self.digest(f'interface {name}', 8)}"
-
     def interface(self, name: str) -> str:
-        """The new name of an interface."""
+        """The new name of an interface; ``cali+`` (iptables' way to say all that begin so) keeps its end."""
+        bare = name.rstrip("+*")
+        marked = self.marks(name)
+        if marked != name or _STANDARD.fullmatch(bare) or _POD_KIND.fullmatch(bare) or len(bare) < 2:
+            return marked
+        return f"if{self.digest(f'interface {bare}', 8)}{name[len(bare) :]}"
+
+    def learnt_interface(self, name: str) -> str:
+        """The new name of what may be an interface, where it is known as one."""
         return self._interfaces.get(name) or self.marks(name)
 
     def interfaces(self, text: str) -> str:

@@ -29,6 +29,8 @@ class _Nft:
             "prefix": lambda _text: "prefix",  # of log; of an address it is a dict
             "log_prefix": lambda _text: "prefix",
             "name": rules.named,
+            "dev": rules.names.interface,
+            "interface": rules.names.interface,
         }
 
     def value(self, value: Any, key: str) -> Any:
@@ -65,8 +67,18 @@ class _Nft:
     def _match(self, match: dict[str, Any]) -> dict[str, Any]:
         told = {key: self.value(one, key) for key, one in match.items() if key != "right"}
         right = match["right"]
+        if isinstance(match.get("left"), dict) and _key(match["left"]) in ("iifname", "oifname", "iif", "oif"):
+            return {**told, "right": self._interfaces(right)}
         several = self.elements(right) if isinstance(right, dict) and "set" not in right else [self.value(right, "")]
         return {**told, "right": several[0] if len(several) == 1 else {"set": several}}
+
+    def _interfaces(self, value: Any) -> Any:
+        """Names of interfaces, alone or in a set."""
+        if isinstance(value, str):
+            return f"@{self.rules.named(value[1:])}" if value.startswith("@") else self.names.interface(value)
+        if isinstance(value, list):
+            return [self._interfaces(one) for one in value]
+        return {key: self._interfaces(one) for key, one in value.items()} if isinstance(value, dict) else value
 
     def elements(self, value: Any) -> list[Any]:
         """What becomes of one element: a range of addresses of several networks becomes several."""
@@ -92,11 +104,16 @@ class _Nft:
         known = self._renamed.get(key)
         if known is not None:
             return known(text)
-        return self.addresses.strict(self.names.interface(text))
+        return self.addresses.strict(self.names.learnt_interface(text))
 
 
 def _network(address: str, length: int, whole: int) -> Any:
     return address if length == whole else {"prefix": {"addr": address, "len": length}}
+
+
+def _key(left: dict[str, Any]) -> Any:
+    meta = left.get("meta")
+    return meta.get("key") if isinstance(meta, dict) else None
 
 
 def _is_range(value: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ _NFT_CHAIN = re.compile(r"(@?(?:[a-z]+-)+)([A-Z2-7]{8})-([^/\s]+)/([^/\s]+)/(tcp
 _QUALIFIED = re.compile(r"(?<![\w.-])([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?=[:\s\"]|$)")
 _OWN = re.compile(r"(?:KUBE|cali|CNI|FLANNEL|CILIUM|OLD_CILIUM|DOCKER|WEAVE|ANTREA|IP6?TABLES)\b|(?:KUBE|CNI|DOCKER)-")
 _INTERFACE = re.compile(r"((?:^|\s)(?:-[io]|--(?:in|out)-interface|--physdev-(?:in|out)) )(\S+)")
+_ENTRY = re.compile(r"(^[^ ,]+,(?:physdev:)?)([^ ,]+)")
 _BUILT_IN = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT",
              "SNAT", "MASQUERADE", "MARK", "CONNMARK", "LOG", "NFLOG", "CT", "NOTRACK", "TCPMSS", "REDIRECT", "TPROXY",
              "SET", "TRACE", "QUEUE", "NFQUEUE", "CHECKSUM", "CLASSIFY", "AUDIT", "NETMAP", "TOS", "DSCP", "TTL",
@@ -169,9 +170,13 @@ class RuleRedaction:
 
     def ipset(self, text: str) -> str:
         """``ipset save``. Raises ValueError for a ``bitmap:ip`` over a range that is no network."""
-        lines = []
+        lines, with_interface = [], set[str]()
         for line in text.split("\n"):
             words = line.split(" ", 2)
+            if words[0] == "create" and line.split(" ")[2:3] == ["hash:net,iface"]:
+                with_interface.add(words[1])
+            if words[0] == "add" and len(words) == 3 and words[1] in with_interface:
+                words[2] = _ENTRY.sub(lambda found: found[1] + self.names.interface(found[2]), words[2], count=1)
             if len(words) > 1 and words[0] in ("create", "add"):
                 words[1] = self.set_name(words[1])
             told = re.sub(r'comment "([^"]*)"', lambda m: f'comment "{self.comment(m[1])}"', " ".join(words))
