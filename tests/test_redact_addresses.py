@@ -113,7 +113,7 @@ def test_a_mask_would_show_them() -> None:
 
 def test_ranges() -> None:
     assert MAP.strict("10.1.0.0-10.1.255.255").endswith(".255.255")
-    assert MAP.strict("--to-source fd00::-fd00::ffff").count("-") == 3
+    assert MAP.strict("--to-source fd00::-fd00::ffff").count("-") == 4
     assert [str(one) for one in MAP.networks("0.0.0.0", "255.255.255.255")] == ["0.0.0.0/0"]
     with pytest.raises(ValueError, match="no image that is a range"):
         MAP.strict("--to-source 10.0.0.1-10.0.0.9")

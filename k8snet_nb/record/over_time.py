@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AgentError, FactError, SourceError
+from ..facts import FactRef
 from ..sources.base import Source
 
 __all__ = ["Spans", "collect_over_time", "seconds_of"]
@@ -35,7 +36,8 @@ def collect_over_time(source: Source, node: str, spans: Spans) -> Iterator[tuple
         running = [(fact, pool.submit(make, on_node, node, span)) for fact, make, span in wanted if span > 0]
         for fact, future in running:
             if on_node is None:
-                yield fact, None, f"a {source.kind} source cannot be watched"
+                if not source.has(FactRef(fact, node)):  # a recording may hold it already
+                    yield fact, None, f"a {source.kind} source cannot be watched"
                 continue
             try:
                 yield fact, *future.result()
