@@ -51,7 +51,8 @@ class RandomCluster:
         mac = self.secret("0a:58:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(four).packed))
         return {"node": self.nodes[number % 2], "name": self.name("app"), "space": self.draw.choice(self.spaces),
                 "ips": [four, six], "uid": self.uid(), "mac": mac,
-                "container": self.secret(f"{self.draw.getrandbits(256):064x}"), "interface": self.secret(f"pod{number}{self.draw.randint(100, 999)}z")}  # fmt: skip
+                "container": self.secret(f"{self.draw.getrandbits(256):064x}"),
+                "interface": self.secret(f"pod{number}{self.draw.randint(100, 999)}z")}  # fmt: skip
 
     def _service(self) -> dict[str, Any]:
         return {"name": self.name("svc"), "space": self.draw.choice(self.spaces), "port": self.draw.randint(1, 65535),
@@ -65,7 +66,8 @@ class RandomCluster:
         pods = [{"metadata": {**_meta(pod), "ownerReferences": [{"kind": "Set", "name": owner, "uid": self.uid()}],
                               "labels": {"app": pod["name"]}, "annotations": {"team": self.name("note")}},
                  "spec": {"nodeName": pod["node"], "containers": [{"name": self.name("box"),
-                          "image": self.name("image"), "env": [{"name": "A", "value": self.name("password")}], "args": [self.name("arg")]}]},
+                          "image": self.name("image"),
+                          "env": [{"name": "A", "value": self.name("password")}], "args": [self.name("arg")]}]},
                  "status": {"phase": "Running", "podIP": pod["ips"][0], "podIPs": [{"ip": ip} for ip in pod["ips"]],
                             "containerStatuses": [{"containerID": f"containerd://{pod['container']}", "ready": True}]}}
                 for pod in self.pods]  # fmt: skip

@@ -214,7 +214,8 @@ class Cluster(Shown):
         """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
 
         Columns: what (``pod``, ``service``, ``rules``, ``usage`` ...) change (``added``, ``removed``, ``changed``,
-        ``unknown``) name node field before after. Times of both readings in ``attrs``.
+        ``unknown``: could not be compared, and why) name node field before after service. Of a field that holds
+        several things (endpoints, ports) only those that are not in both. Times of both readings in ``attrs``.
         """
         return diff_frame(self, other if isinstance(other, Cluster) else Cluster(open_source(other)))
 
