@@ -10,7 +10,6 @@ of its own (loopback, multicast, link-local IPv4, unspecified) stays what it is.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
 import re
 from functools import lru_cache
@@ -60,11 +59,11 @@ class AddressMap:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self.address = lru_cache(maxsize=None)(self._address)
-        self._flip = lru_cache(maxsize=1 << 20)(self._flip_after)
+        self._flips = lru_cache(maxsize=1 << 16)(self._flips_after)
         self._fixed = {size: _ancestors([*_KEPT[size], *_KINDS[size]]) for size in (32, 128)}
 
     def _bits(self, salt: str, size: int) -> int:
-        digest = hmac.new(self._key, salt.encode(), hashlib.sha256).digest()
+        digest = hashlib.blake2b(salt.encode(), digest_size=32, key=self._key).digest()
         return int.from_bytes(digest, "big") >> (256 - size)
 
     def text(self, text: str) -> str:
@@ -152,16 +151,21 @@ class AddressMap:
 
     def _flipped(self, value: int, size: int, length: int) -> int:
         """The first ``length`` bits of ``size`` mapped, the others zero."""
-        kept = any(value >> (size - bits) == block for block, bits in _KEPT[size])
         new = value >> (size - length) << (size - length)
-        for bit in range(0 if not kept else length, length):
-            before = value >> (size - bit)
-            if (before, bit) not in self._fixed[size] and self._flip(size, bit, before):
-                new ^= 1 << (size - bit - 1)
+        if any(value >> (size - bits) == block for block, bits in _KEPT[size]):
+            return new
+        for octet in range(-(-length // 8)):
+            flips, node = self._flips(size, octet, value >> (size - 8 * octet)), 1
+            for bit in range(8 * octet, min(8 * octet + 8, length)):
+                below = size - bit - 1
+                if flips >> node & 1 and (value >> (below + 1), bit) not in self._fixed[size]:
+                    new ^= 1 << below
+                node = node << 1 | value >> below & 1
         return new
 
-    def _flip_after(self, size: int, bit: int, before: int) -> int:
-        return self._bits(f"{size} {bit} {before}", 1)
+    def _flips_after(self, size: int, octet: int, before: int) -> int:
+        """Whether to flip each bit of an octet: a tree of 255 answers, numbered as a heap is, under one hash."""
+        return self._bits(f"{size} {octet} {before}", 256)
 
     def mac(self, said: str) -> str:
         """A unicast MAC becomes a locally administered one; group addresses stay, but for the bits of a host."""
