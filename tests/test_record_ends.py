@@ -6,6 +6,8 @@ import errno
 import json
 import re
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,3 +220,40 @@ def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no recording"):
         record(open_recording(BUNDLED), tmp_path / "out", nodes=[])
     assert (tmp_path / "out").read_text() == "mine"
+
+
+KILLED = """
+import sys, time
+from k8snet_nb.record import record
+from k8snet_nb.record.redact import Redactor
+from k8snet_nb.sources.opening import BUNDLED
+from k8snet_nb.sources.recorded import open_recording
+source, count = open_recording(BUNDLED), [0]
+read = source.read
+def slow(ref):
+    count[0] += 1
+    if count[0] == int(sys.argv[2]):
+        print("here", flush=True)
+        time.sleep(1000)
+    return read(ref)
+source.read = slow
+record(source, sys.argv[1], nodes=["node-two"], redaction=Redactor())
+"""
+
+
+@pytest.mark.parametrize("name", ["out", "out.tar.gz"])
+@pytest.mark.parametrize("at", [3, 12, 40])
+def test_one_that_was_killed_goes_on_or_begins_anew(tmp_path: Path, name: str, at: int) -> None:
+    """Killed while it learns the names, in the API's Lists and in a node."""
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / name), str(at)], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
+    finally:
+        child.kill()
+        child.communicate()
+    redactor = Redactor()
+    record(open_recording(BUNDLED), tmp_path / name, nodes=["node-two"], redaction=redactor)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert check_recording(tmp_path / name).good
+    assert kn.open(tmp_path / name).source.nodes() == (redactor.names.name("node-two"),)
