@@ -24,6 +24,7 @@ from ..explain.who import Directory, Who, who
 from ..facts import FactRef
 from ..parse.api import parse_object
 from ..parse.links import Link, parse_links
+from ..record.over_time import Spans
 from ..record.recorder import Recorded, record
 from ..record.redact import Redactor
 from ..render import Report, Shown, ShownTuple, printable
@@ -90,7 +91,7 @@ class Cluster(Shown):
         forget = getattr(self.source, "refresh", None) or getattr(self.source, "forget", None)
         if forget is not None:
             forget()
-        self.api, self._rules = Api(self.source), {}
+        self.api, self._rules, self._views = Api(self.source), {}, {}
         for name in ("version", "_directory"):
             self.__dict__.pop(name, None)
         return self
@@ -244,19 +245,23 @@ class Cluster(Shown):
         """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
 
         Columns: what (``pod``, ``service``, ``rules``, ``usage`` ...) change (``added``, ``removed``, ``changed``,
-        ``unknown``) name node field before after. Times of both readings in ``attrs``.
+        ``unknown``: could not be compared, and why) name node field before after service. Of a field that holds
+        several things (endpoints, ports) only those that are not in both. Times of both readings in ``attrs``.
         """
         return diff_frame(self, other if isinstance(other, Cluster) else Cluster(open_source(other)))
 
     def record(
-        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False
-    ) -> Recorded:
-        """Write a recording of format 1 of everything this source can tell, into a folder.
+        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False, dns: bool = True,
+        series: float = 0.0, events: float = 0.0,
+    ) -> Recorded:  # fmt: skip
+        """Write a recording of format 1 of everything this source can tell: a folder, or a ``.tar.gz`` by its name.
 
-        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. Raises SourceError
-        for a folder that holds something else, NotFound for a node that cannot be read.
+        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. ``dns``: ask DNS from
+        inside the pods too, where the source can. ``series``, ``events``: seconds to watch the connection tables' fill
+        and events. Raises SourceError for a path that holds something else, NotFound for a node that cannot be read.
         """
-        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None)
+        spans = Spans(series, events)
+        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None, spans=spans, dns=dns)
 
     def dns_replicas(self, name: str | None = None, pod: str | None = None, seconds: float = 30.0) -> ReplicaComparison:
         """Each CoreDNS pod asked directly, and the Service's address by UDP and TCP: agreement, difference, silence.

@@ -11,9 +11,10 @@ from ..errors import K8snetError
 from ..sources.base import Source
 from ..sources.opening import open_live, open_source
 from .check import check_recording
-from .over_time import Spans
-from .recorder import Progress, record, seconds_of
+from .over_time import Spans, seconds_of
+from .recorder import record
 from .redact import Redactor
+from .work import Progress
 
 __all__ = ["add_commands", "add_live_options", "run_command", "source_of"]
 
@@ -23,7 +24,11 @@ _COMMANDS = ("record", "check", "clean")
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the three to a parser's commands."""
     make = commands.add_parser("record", help="write a recording", description="Write a recording of a cluster.")
-    make.add_argument("out", metavar="OUT", help="the folder to write; an interrupted one is continued")
+    make.add_argument(
+        "out",
+        metavar="OUT",
+        help="the folder to write, or an archive (.tar.gz, .tar.xz, .zip); continued if interrupted",
+    )
     make.add_argument("--source", metavar="SOURCE", default="live", help="live (default), node, or a recording's path")
     make.add_argument("--node", action="append", metavar="NAME", help="only this node; may be given several times")
     add_live_options(make)
@@ -33,6 +38,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     make.add_argument("--series", metavar="TIME", help="watch the fill of the connection table for so long: 60s")
     make.add_argument("--events", metavar="TIME", help="watch the events of the connection table for so long: 20s")
+    make.add_argument(
+        "--no-dns", action="store_true", help="do not ask DNS from inside the pods (some dozens of questions a pod)"
+    )
     check = commands.add_parser("check", help="check a recording", description="Read and parse all of a recording.")
     check.add_argument("recording", metavar="RECORDING", help="a folder or an archive")
     clean = commands.add_parser("clean", help="delete agents that were left", description="Delete agents left behind.")
@@ -64,7 +72,7 @@ def _record(options: argparse.Namespace) -> int:
     try:
         redactor = Redactor(keep_labels=options.keep_label) if options.redact else None
         spans = Spans(*(seconds_of(text) if text else 0.0 for text in (options.series, options.events)))
-        print(record(source, options.out, options.node, redactor, _bar(), spans))
+        print(record(source, options.out, options.node, redactor, _bar(), spans, dns=not options.no_dns))
     finally:
         close = getattr(source, "close", None)
         if close is not None:

@@ -47,6 +47,7 @@ class LiveSource:
         self._wanted: tuple[str, ...] = ()
         self._without: dict[str, str] = {}
         self._user: str | None = None
+        self._places: tuple[bytes, dict[str, str | None]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -240,12 +241,21 @@ class LiveSource:
 
     def node_of(self, pod: str) -> LiveNode:
         """The source of the node that a pod runs on. Raises NotFound, or FactMissing when it has no agent."""
-        for item in json.loads(self._resource("pods")).get("items") or ():
-            meta = item.get("metadata") or {}
-            if f"{meta.get('namespace')}/{meta.get('name')}" == pod:
-                node = (item.get("spec") or {}).get("nodeName")
-                return self._node(FactRef("pod.json", node or "no node yet", pod))
-        raise NotFound(f"no pod {pod}")
+        places = self._pod_places()
+        if pod not in places:
+            raise NotFound(f"no pod {pod}")
+        return self._node(FactRef("pod.json", places[pod] or "no node yet", pod))
+
+    def _pod_places(self) -> dict[str, str | None]:
+        """The node of every pod, taken from the kept List once: a recording asks for hundreds of pods."""
+        listing = self._resource("pods")
+        if self._places is None or self._places[0] is not listing:
+            found: dict[str, str | None] = {}
+            for item in json.loads(listing).get("items") or ():
+                meta = item.get("metadata") or {}
+                found[f"{meta.get('namespace')}/{meta.get('name')}"] = (item.get("spec") or {}).get("nodeName")
+            self._places = listing, found
+        return self._places[1]
 
     def _resource(self, resource: str) -> bytes:
         with self._lock:
