@@ -15,7 +15,8 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     ├── NotFound               no such pod, Service or node (also a LookupError)
     ├── Stopped                a long reading was stopped on request
     ├── Refused                this cannot be done on this source; the message lists what can
-    └── AgentError             the program that reads a node's kernel did not answer
+    ├── AgentError             the program that reads a node's kernel did not answer
+    └── TwinError              a twin cannot be made, found or asked
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "Refused",
     "SourceError",
     "Stopped",
+    "TwinError",
     "UnknownFormat",
     "UnsafeRecording",
 ]
@@ -101,3 +103,7 @@ class AgentError(K8snetError):
     def __init__(self, text: str, code: str = "") -> None:
         self.code = code
         super().__init__(text)
+
+
+class TwinError(K8snetError):
+    """A twin cannot be made on this machine, is not there, or did not do what was asked."""

@@ -1,0 +1,191 @@
+"""The keeper of a twin: process 1 of a PID namespace, above the nodes. When it ends, the kernel ends all of the twin.
+
+``python -m k8snet_nb.twin.keeper LISTENER READY`` (two descriptors) with a plan on standard input, made by
+:mod:`.making`. It owns no network but the nodes' and the wire's, which nothing connects to the machine's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from ..errors import TwinError
+from . import spaces
+from .dns_server import Zone
+from .inside import child, in_network, run_tool
+from .links import wire_batch
+from .model import WIRE, LeftOut, NodePlan, TwinPlan
+from .node_init import Node
+from .requests import reply
+
+__all__ = ["Keeper", "main"]
+
+
+class Keeper:
+    """The nodes of one twin: a control socket and an init process each."""
+
+    def __init__(self, plan: TwinPlan, zone: Zone | None) -> None:
+        self.plan, self.zone = plan, zone
+        self.pids: dict[str, int] = {}
+        self.controls: dict[str, socket.socket] = {}
+
+    def build(self) -> list[LeftOut]:
+        """Make all of it. Raises TwinError when it cannot be made."""
+        wire = NodePlan(WIRE, self.plan.wire, (), listeners=self.plan.wire_listeners)
+        for node in (wire, *self.plan.nodes):
+            self._start(node)
+        for node in (wire, *self.plan.nodes):
+            self._told(node.name)
+        self._plug_in()
+        for node in (wire, *self.plan.nodes):
+            self.controls[node.name].send(b"go")
+        left_out = list(self.plan.left_out)
+        for node in (wire, *self.plan.nodes):
+            left_out += [LeftOut(*one) for one in self._told(node.name)["left_out"]]
+        return left_out
+
+    def _start(self, node: NodePlan) -> None:
+        """Fork the first process of a node: a child with new namespaces, whose own child is process 1 in them."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = os.pipe()
+
+        def enter() -> None:
+            ours.close()
+            spaces.new_node()
+            pid = child(lambda: _node_main(node, self.zone, theirs))
+            os.write(writing, str(pid).encode())
+
+        middle = child(enter)
+        os.close(writing)
+        theirs.close()
+        with os.fdopen(reading) as answer:
+            text = answer.read()
+        os.waitpid(middle, 0)
+        if not text:
+            raise TwinError(f"node {node.name} did not start; the twin's log says why. {spaces.CONTAINER}")
+        self.pids[node.name], self.controls[node.name] = int(text), ours
+
+    def _told(self, node: str) -> dict[str, Any]:
+        """A node's next word. Raises TwinError with its reason, or when it died."""
+        control = self.controls[node]
+        control.settimeout(120)
+        try:
+            data = control.recv(1 << 22)
+        except OSError as error:
+            raise TwinError(f"node {node}: {error}; the twin's log says more") from None
+        found = json.loads(data) if data else {"error": "it ended while it was built; the twin's log says why"}
+        if "error" in found:
+            raise TwinError(f"node {node}: {found['error']}")
+        return dict(found)
+
+    def _plug_in(self) -> None:
+        def work() -> Mapping[str, Any]:
+            for number, node in enumerate(self.plan.nodes):
+                text = wire_batch(node, number, self.pids[node.name])
+                status, said = run_tool(("ip", "-batch", "-"), text)
+                if status:
+                    raise TwinError(f"node {node.name} could not be connected: {said}")
+            return {}
+
+        in_network(self.pids[WIRE], work)
+
+    def serve(self, listener: socket.socket) -> None:
+        """Take requests until one says ``down``: a node's are handed to it with their connection."""
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                if not self._request(connection):
+                    return
+
+    def _request(self, connection: socket.socket) -> bool:
+        connection.settimeout(5)
+        try:
+            request = json.loads(_first_line(connection))
+            op = request.get("op")
+            if op == "status":
+                reply(connection, {"alive": True, "pid": os.getpid()})
+            elif op == "down":
+                reply(connection, {"ok": True})
+                return False
+            else:
+                self._hand_on(request, connection)
+        except (OSError, ValueError, AttributeError, TwinError) as error:
+            reply(connection, {"error": str(error)})
+        return True
+
+    def _hand_on(self, request: dict[str, Any], connection: socket.socket) -> None:
+        control = self.controls.get(str(request.get("node")))
+        if control is None:
+            raise TwinError(f"no node {request.get('node')!r} in this twin; there are {', '.join(self.controls)}")
+        connection.settimeout(None)
+        socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """Byte by byte would be slow, more than the line must stay for the agent: look, then take just that much."""
+    while True:
+        seen = connection.recv(1 << 16, socket.MSG_PEEK)
+        if not seen or b"\n" in seen or len(seen) == 1 << 16:
+            return connection.recv(seen.find(b"\n") + 1 if b"\n" in seen else len(seen))
+
+
+def _node_main(plan: NodePlan, zone: Zone | None, control: socket.socket) -> None:
+    try:
+        node = Node(plan, zone)
+        node.prepare()
+        control.send(json.dumps({"prepared": True}).encode())
+        if control.recv(16) != b"go":
+            return
+        left_out = [dataclasses.astuple(one) for one in node.build()]
+        control.send(json.dumps({"left_out": left_out}).encode())
+    except (TwinError, OSError) as error:
+        control.send(json.dumps({"error": str(error)}).encode())
+        return
+    node.run(control)
+
+
+def main() -> None:
+    """Leave the machine, build, say how that went on the descriptor READY, serve on LISTENER until told to end."""
+    listener, ready = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    plan, zone = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent process, of validated values
+    try:
+        spaces.new_root()
+    except (TwinError, OSError) as error:
+        _say(ready, {"error": str(error)})
+        return
+    pid = child(lambda: _first_process(plan, zone, listener, ready))
+    _say(ready, {"pid": pid}, last=False)
+    os.close(ready)
+
+
+def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, ready: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    keeper = Keeper(plan, zone)
+    try:
+        spaces.hide_machine()
+        left_out = keeper.build()
+    except (TwinError, OSError) as error:
+        _say(ready, {"error": str(error)})
+        return
+    _say(ready, {"left_out": [dataclasses.astuple(one) for one in left_out]})
+    keeper.serve(listener)
+
+
+def _say(ready: int, word: Mapping[str, Any], last: bool = True) -> None:
+    with suppress(OSError):
+        os.write(ready, json.dumps(word).encode() + b"\n")
+    if last:
+        os.close(ready)
+
+
+if __name__ == "__main__":
+    main()
