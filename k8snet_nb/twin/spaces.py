@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import TwinError
@@ -23,6 +24,7 @@ __all__ = [
     "new_node",
     "new_root",
     "own_mounts",
+    "sleeper",
     "write_sysctl",
 ]
 
@@ -51,15 +53,13 @@ def new_root() -> None:
     """
     uid, gid = os.getuid(), os.getgid()
     own = 0 if _may_administer() else _NEWUSER
-    before = os.stat("/proc/self/ns/net").st_ino
-    _called(
-        _libc.unshare(own | _NEWNS | _NEWPID | _NEWNET | _NEWUTS | _NEWIPC), "this kernel lets us make no namespaces"
-    )
+    before = Path("/proc/self/ns/net").stat().st_ino
+    _called(_libc.unshare(own | _NEWNS | _NEWPID | _NEWNET | _NEWUTS | _NEWIPC), "no namespaces to be had here")
     if own:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    if os.stat("/proc/self/ns/net").st_ino == before:
+    if Path("/proc/self/ns/net").stat().st_ino == before:
         raise TwinError("the network namespace is still the machine's; nothing was changed")
 
 
@@ -131,10 +131,8 @@ def name_host(name: str) -> None:
 def fork_at(pid: int | None) -> int:
     """Fork; the child gets this pid where it is free and the kernel lets it be chosen, else the next one."""
     if pid is not None and pid > 1:
-        try:
+        with suppress(OSError):  # a kernel without CONFIG_CHECKPOINT_RESTORE: any pid will do
             Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-        except OSError:
-            pass  # a kernel without CONFIG_CHECKPOINT_RESTORE: any pid will do
     return os.fork()
 
 
