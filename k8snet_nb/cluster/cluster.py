@@ -17,6 +17,7 @@ from ..explain.dns.server import CorefileExplained
 from ..explain.entry import default_client, find_target
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.outcome import NodeView
+from ..explain.spread import Sent
 from ..explain.translation import Translation
 from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
@@ -36,6 +37,7 @@ from .inside import sandboxes_frame
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
+from .sending import send
 from .service import Service
 from .settling import settled_drift
 from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
@@ -188,6 +190,25 @@ class Cluster(Shown):
         met first, by default the sender's node. What could not be decided or was not evaluated is named.
         """
         return walk(self, src, dst, protocol, port, node)
+
+    def send(
+        self,
+        service: str,
+        port: str | int | None = None,
+        client: str | None = None,
+        node: str | None = None,
+        entry: str = "cluster_ip",
+        family: int | None = None,
+        count: int = 100,
+        timeout: float = 2.0,
+    ) -> Sent:
+        """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
+
+        ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
+        ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
+        connection. The rest as for :meth:`translate`. Raises Refused for any other source, TwinError.
+        """
+        return send(self, service, port, client, node, entry, family, count, timeout)
 
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.

@@ -31,6 +31,10 @@ class TwinSource(ClusterSource):
         self._recording: RecordedSource = open_recording(about["recording"])
         self.name = self.twin.name
         self.left_out: Sequence[Any] = about.get("left_out") or ()
+        self.marks: dict[str, int] = about.get("marks") or {}
+        """The fwmark that sends an outside client's packets through a node, by node (ip-rule(8))."""
+        self.outside = {int(family): str(ip) for family, ip in (about.get("outside") or {}).items()}
+        """The outside client's address, by family."""
         self._wanted = tuple(about["nodes"])
         self._agents: dict[str, Agent] = {}
 
