@@ -80,11 +80,10 @@ def _client(cluster: Cluster, client: str | None, node: str | None, entry: str) 
     if client in ("node", "outside"):
         return (cluster.node(node) if node else cluster.first_readable()), None, client
     if client == "pod":
-        where = cluster.node(node) if node else None
+        places = (cluster.node(node).name,) if node else cluster.source.nodes()
         for pod in cluster.api.pods.values():
-            if not pod.host_network and pod.ips and pod.node in cluster.source.nodes():
-                if where is None or pod.node == where.name:
-                    return cluster.node(pod.node), pod.key, "pod"
+            if pod.node in places and pod.ips and not pod.host_network:
+                return cluster.node(pod.node), pod.key, "pod"
         raise NotFound(f"no pod on {node or 'any node of this twin'} that could send")
     found = cluster.pod(client)
     if found.node is None or found.node not in cluster.source.nodes():
