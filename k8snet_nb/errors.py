@@ -15,7 +15,8 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     ├── NotFound               no such pod, Service or node (also a LookupError)
     ├── Stopped                a long reading was stopped on request
     ├── Refused                this cannot be done on this source; the message lists what can
-    └── AgentError             the program that reads a node's kernel did not answer
+    ├── AgentError             the program that reads a node's kernel did not answer
+    └── GuestError             a guest kernel (User-Mode Linux) did not start, or could not do what was asked
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "FactBroken",
     "FactError",
     "FactMissing",
+    "GuestError",
     "K8snetError",
     "NotARecording",
     "NotFound",
@@ -101,3 +103,7 @@ class AgentError(K8snetError):
     def __init__(self, text: str, code: str = "") -> None:
         self.code = code
         super().__init__(text)
+
+
+class GuestError(K8snetError):
+    """A guest kernel cannot be started here, ended, or could not do what was asked; the message holds its words."""
