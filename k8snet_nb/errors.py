@@ -17,6 +17,7 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     ├── Refused                this cannot be done on this source; the message lists what can
     ├── AgentError             the program that reads a node's kernel did not answer
     └── TwinError              a twin cannot be made, found or asked
+        └── GuestError         its guest kernel (User-Mode Linux) did not start, or could not do what was asked
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "FactBroken",
     "FactError",
     "FactMissing",
+    "GuestError",
     "K8snetError",
     "NotARecording",
     "NotFound",
@@ -107,3 +109,7 @@ class AgentError(K8snetError):
 
 class TwinError(K8snetError):
     """A twin cannot be made on this machine, is not there, or did not do what was asked."""
+
+
+class GuestError(TwinError):
+    """A guest kernel cannot be started here, ended, or could not do what was asked; the message holds its words."""
