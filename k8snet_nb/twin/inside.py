@@ -8,12 +8,13 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from ..errors import TwinError
+from ..errors import K8snetError, TwinError
 from .spaces import enter_network
 
-__all__ = ["ENVIRONMENT", "child", "in_network", "run_tool"]
+__all__ = ["ENVIRONMENT", "bury", "child", "in_network", "run_tool"]
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _MOST = 4096
@@ -46,13 +47,20 @@ def child(work: Callable[[], Any], pid: int | None = None) -> int:
     try:
         work()
         status = 0
-    except TwinError as error:
+    except K8snetError as error:
         print(f"k8snet twin: {error}", file=sys.stderr, flush=True)
     except BaseException:  # noqa: BLE001 - a child that would go on as its parent does harm
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def bury() -> None:
+    """Take note of children that have ended, so that nothing is left of them."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def in_network(pid: int | None, work: Callable[[], Mapping[str, Any]], seconds: float = 120.0) -> dict[str, Any]:
@@ -69,7 +77,7 @@ def in_network(pid: int | None, work: Callable[[], Mapping[str, Any]], seconds: 
                 if pid is not None:
                     enter_network(pid)
                 json.dump(dict(work()), answer)
-            except (TwinError, OSError, ValueError) as error:
+            except (K8snetError, OSError, ValueError) as error:
                 json.dump({"error": str(error)}, answer)
 
     number = child(there)

@@ -13,14 +13,15 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..errors import TwinError
-from . import spaces
+from . import guest_node, spaces
 from .dns_server import Zone
-from .inside import child, in_network, run_tool
+from .guest_requests import read_line
+from .inside import bury, child, in_network, run_tool
 from .links import wire_batch
 from .model import WIRE, LeftOut, NodePlan, TwinPlan
 from .node_init import Node
@@ -28,29 +29,38 @@ from .requests import reply
 
 __all__ = ["Keeper", "main"]
 
+_SECONDS = 120.0
+
 
 class Keeper:
-    """The nodes of one twin: a control socket and an init process each."""
+    """The nodes of one kernel: a control socket and a first process each.
 
-    def __init__(self, plan: TwinPlan, zone: Zone | None) -> None:
-        self.plan, self.zone = plan, zone
+    ``wire``: the place between them, made like a node; None in a guest, whose own network is on the wire already.
+    ``first``: the position of the first of these nodes in the plan.
+    """
+
+    def __init__(self, nodes: Sequence[NodePlan], zone: Zone | None, wire: NodePlan | None, first: int = 0) -> None:
+        self.nodes, self.zone, self.wire, self.first = nodes, zone, wire, first
         self.pids: dict[str, int] = {}
         self.controls: dict[str, socket.socket] = {}
+        self.left_out: list[LeftOut] = []
 
     def build(self) -> list[LeftOut]:
-        """Make all of it. Raises TwinError when it cannot be made."""
-        wire = NodePlan(WIRE, self.plan.wire, (), listeners=self.plan.wire_listeners)
-        for node in (wire, *self.plan.nodes):
-            self._start(node)
-        for node in (wire, *self.plan.nodes):
-            self._told(node.name)
-        self._plug_in()
-        for node in (wire, *self.plan.nodes):
-            self.controls[node.name].send(b"go")
-        left_out = list(self.plan.left_out)
-        for node in (wire, *self.plan.nodes):
-            left_out += [LeftOut(*one) for one in self._told(node.name)["left_out"]]
-        return left_out
+        """Make all of them, side by side. Returns what they do not have; raises TwinError when one cannot be made."""
+        for place in ([self.wire] if self.wire else []) + list(self.nodes):
+            if not (self.wire and place.guest and guest_node.wanted()):
+                self._start(place)
+        for number, node in enumerate(self.nodes, self.first):
+            if node.name not in self.controls:  # a guest comes up while the others are built: it takes the longest
+                self._start_guest(node, number)
+        for name in self.pids:
+            self._told(name)
+        in_network(self.pids[WIRE] if self.wire else None, self._plug_in)
+        for name in self.pids:
+            self.controls[name].send(b"go")
+        for name in self.controls:
+            self.left_out += [LeftOut(*one) for one in self._told(name)["left_out"]]
+        return self.left_out
 
     def _start(self, node: NodePlan) -> None:
         """Fork the first process of a node: a child with new namespaces, whose own child is process 1 in them."""
@@ -73,10 +83,21 @@ class Keeper:
             raise TwinError(f"node {node.name} did not start; the twin's log says why. {spaces.CONTAINER}")
         self.pids[node.name], self.controls[node.name] = int(text), ours
 
+    def _start_guest(self, node: NodePlan, number: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def hold() -> None:
+            ours.close()
+            guest_node.hold(node, self.zone, number, self.pids[WIRE], theirs)
+
+        child(hold)
+        theirs.close()
+        self.controls[node.name] = ours
+
     def _told(self, node: str) -> dict[str, Any]:
         """A node's next word. Raises TwinError with its reason, or when it died."""
         control = self.controls[node]
-        control.settimeout(120)
+        control.settimeout(_SECONDS)
         try:
             data = control.recv(1 << 22)
         except OSError as error:
@@ -86,20 +107,18 @@ class Keeper:
             raise TwinError(f"node {node}: {found['error']}")
         return dict(found)
 
-    def _plug_in(self) -> None:
-        def work() -> Mapping[str, Any]:
-            for number, node in enumerate(self.plan.nodes):
-                text = wire_batch(node, number, self.pids[node.name])
-                status, said = run_tool(("ip", "-batch", "-"), text)
+    def _plug_in(self) -> Mapping[str, Any]:
+        for number, node in enumerate(self.nodes, self.first):
+            if node.name in self.pids:
+                status, said = run_tool(("ip", "-batch", "-"), wire_batch(node, number, self.pids[node.name]))
                 if status:
                     raise TwinError(f"node {node.name} could not be connected: {said}")
-            return {}
-
-        in_network(self.pids[WIRE], work)
+        return {}
 
     def serve(self, listener: socket.socket) -> None:
         """Take requests until one says ``down``: a node's are handed to it with their connection."""
         while True:
+            bury()
             connection, _ = listener.accept()
             with connection:
                 if not self._request(connection):
@@ -108,10 +127,12 @@ class Keeper:
     def _request(self, connection: socket.socket) -> bool:
         connection.settimeout(5)
         try:
-            request = json.loads(_first_line(connection))
+            request = json.loads(read_line(connection))
             op = request.get("op")
             if op == "status":
-                reply(connection, {"alive": True, "pid": os.getpid()})
+                reply(connection, {"alive": True})
+            elif op == "left_out":
+                reply(connection, {"left_out": [dataclasses.astuple(one) for one in self.left_out]})
             elif op == "down":
                 reply(connection, {"ok": True})
                 return False
@@ -127,14 +148,6 @@ class Keeper:
             raise TwinError(f"no node {request.get('node')!r} in this twin; there are {', '.join(self.controls)}")
         connection.settimeout(None)
         socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
-
-
-def _first_line(connection: socket.socket) -> bytes:
-    """Byte by byte would be slow, more than the line must stay for the agent: look, then take just that much."""
-    while True:
-        seen = connection.recv(1 << 16, socket.MSG_PEEK)
-        if not seen or b"\n" in seen or len(seen) == 1 << 16:
-            return connection.recv(seen.find(b"\n") + 1 if b"\n" in seen else len(seen))
 
 
 def _node_main(plan: NodePlan, zone: Zone | None, control: socket.socket) -> None:
@@ -169,10 +182,10 @@ def main() -> None:
 def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, ready: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    keeper = Keeper(plan, zone)
+    keeper = Keeper(plan.nodes, zone, NodePlan(WIRE, plan.wire, (), listeners=plan.wire_listeners))
     try:
         spaces.hide_machine()
-        left_out = keeper.build()
+        left_out = [*plan.left_out, *keeper.build()]
     except (TwinError, OSError) as error:
         _say(ready, {"error": str(error)})
         return

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +25,11 @@ from ..sources.base import Source
 from ..sources.opening import open_source
 from ..sources.transport import boot_command
 from ..sources.twin_control import ABOUT, SOCKET, TwinFolder, twin_base, twin_folders
-from .dns_zone import zone_of
+from .dns_server import read_zone
+from .loading import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning import plan_twin
+from .planning_wire import node_mark
 
 __all__ = ["down", "sweep", "up"]
 
@@ -48,7 +51,7 @@ def up(
         raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
     source = open_source(recording)
     told(f"planning {source.name}")
-    plan = plan_twin(source, nodes)
+    plan = _plan(source, nodes)
     folder = _new_folder(name or _plain(source.name), named=name is not None)
     try:
         told(f"building {len(plan.nodes)} nodes")
@@ -58,6 +61,19 @@ def up(
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder, left_out
+
+
+def _plan(source: Source, nodes: Sequence[str] | None) -> TwinPlan:
+    """The whole plan: namespaces, and the rules that are loaded into them."""
+    plan = plan_twin(source, nodes)
+    left_out, built = list(plan.left_out), []
+    for node in plan.nodes:
+        if not node.stand_in:
+            loaded = rule_steps(source, node.name)
+            left_out += loaded.left_out
+            node = replace(node, steps=loaded.steps, nfacct=loaded.nfacct, guest=loaded.guest)
+        built.append(node)
+    return replace(plan, nodes=tuple(built), left_out=tuple(left_out))
 
 
 def down(twin: TwinFolder, seconds: float = 10.0) -> None:
@@ -108,7 +124,7 @@ def _start(folder: TwinFolder, plan: TwinPlan, source: Source) -> tuple[LeftOut,
             start_new_session=True,
         )  # fmt: skip
         os.close(writing)
-        _hand_over(process, (plan, zone_of(source)))
+        _hand_over(process, (plan, read_zone(source)))
         with os.fdopen(reading) as words:
             return _until_ready(folder, plan, source, words)
 
@@ -123,6 +139,8 @@ def _until_ready(folder: TwinFolder, plan: TwinPlan, source: Source, words: IO[s
     about: dict[str, Any] = {
         "recording": getattr(source, "where", source.name),
         "nodes": [node.name for node in plan.nodes if not node.stand_in],
+        "marks": {node.name: node_mark(position) for position, node in enumerate(plan.nodes)},
+        "outside": dict(plan.outside),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     for line in words:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TwinError
+from ..errors import K8snetError, TwinError
 from ..sources.transport import boot_command
 from . import client
 from .inside import ENVIRONMENT, child, in_network, run_tool
@@ -44,7 +44,7 @@ def answer_request(node: Node, request: Mapping[str, Any], connection: socket.so
             reply(connection, here[request["op"]](node, request))
         else:
             child(lambda: _elsewhere(node, request, connection))
-    except (TwinError, OSError, KeyError, TypeError, ValueError) as error:
+    except (K8snetError, OSError, KeyError, TypeError, ValueError) as error:
         reply(connection, {"error": str(error)})
 
 
@@ -72,7 +72,7 @@ def _elsewhere(node: Node, request: Mapping[str, Any], connection: socket.socket
             raise TwinError(f"a twin's node cannot {request.get('op')}")
         pid = node.network_of(request.get("pod"))
         reply(connection, in_network(pid, lambda: work(request)))
-    except (TwinError, OSError, KeyError, TypeError, ValueError) as error:
+    except (K8snetError, OSError, KeyError, TypeError, ValueError) as error:
         reply(connection, {"error": str(error)})
 
 
@@ -102,11 +102,13 @@ def _servers(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Have every DNS server of this node answer ``name``/``type`` with ``addresses`` (None: as recorded again)."""
+    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before."""
     if node.zone is None:
         raise TwinError("this twin serves no DNS")
-    zone = node.zone.with_answer(request["name"], request["type"], request.get("addresses"))
-    node.zone = zone
+    if request.get("name"):
+        zone = node.zone.with_answer(request["name"], request["type"], request.get("data") or ())
+    else:
+        zone = dataclasses.replace(node.zone, faults={})
     asked = [pod.key for pod in node.plan.pods if any(one.kind == "dns" for one in pod.listeners)]
     problems = [problem for pod in asked for problem in node.start_server(pod, zone)]
     return {"servers": asked, "problems": problems}
