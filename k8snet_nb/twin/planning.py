@@ -38,11 +38,11 @@ def plan_twin(source: Source, nodes: Sequence[str] | None = None) -> TwinPlan:
     notes = Notes()
     reader = Reader(source, notes)
     api = read_api(reader)
-    chosen = _chosen(source, nodes)
+    chosen = _chosen(source, nodes, notes)
     pods = _by_node(api)
     built: list[BuiltNode] = []
     prefixes: list[str] = []
-    for name in chosen[:MOST_NODES]:
+    for name in chosen:
         facts, view = read_node(reader, name)
         if facts.links is None:
             notes.add(name, "addr.json", name, "its interfaces were not read: it stands in by its addresses")
@@ -55,15 +55,21 @@ def plan_twin(source: Source, nodes: Sequence[str] | None = None) -> TwinPlan:
     return _whole(source.name, api, built, prefixes, notes)
 
 
-def _chosen(source: Source, nodes: Sequence[str] | None) -> list[str]:
+def _chosen(source: Source, nodes: Sequence[str] | None, notes: Notes) -> list[str]:
     known = source.nodes()
     for name in nodes or ():
         if name not in known:
-            raise NotFound(
-                f"no facts of a node {printable(name)!r}; there are: {printable(', '.join(known)) or 'none'}"
-            )
-    wanted = known if nodes is None else [name for name in known if name in nodes]
-    return list(dict.fromkeys(words.api_name(name) for name in wanted))
+            there = printable(", ".join(known)) or "none"
+            raise NotFound(f"no facts of a node {printable(name)!r}; there are: {there}")
+    found: dict[str, None] = {}
+    for name in known if nodes is None else [name for name in known if name in nodes]:
+        try:
+            found[words.api_name(name)] = None
+        except ValueError as error:
+            notes.add(None, "node.json", name, error)
+    for name in list(found)[MOST_NODES:]:
+        notes.add(name, "node.json", name, f"a twin has {MOST_NODES} nodes at most")
+    return list(found)[:MOST_NODES]
 
 
 def _by_node(api: ApiFacts) -> dict[str, list[PodValue]]:
@@ -163,11 +169,8 @@ def _with_listeners(plan: NodePlan, places: Places, asked: frozenset[str]) -> No
         # not those of interfaces that are down: kube-ipvs0 holds Services' addresses, which IPVS answers for
         up = [link for link in own_links(plan.space.links) if link.up]
         addresses = [text.split("/")[0].split()[0] for link in up for text in link.addresses]
-        cluster = {(one.protocol, one.address, one.port) for one in mine}
-        caches = [
-            one for one in node_dns(addresses, asked, plan.name) if (one.protocol, one.address, 53) not in cluster
-        ]
-        mine += caches
+        taken = {(one.protocol, one.address, one.port) for one in mine}
+        mine += [one for one in node_dns(addresses, asked, plan.name) if (one.protocol, one.address, 53) not in taken]
     return replace(plan, pods=pods, listeners=tuple(mine))
 
 

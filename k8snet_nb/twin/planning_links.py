@@ -61,9 +61,7 @@ def plan_links(links: Sequence[parsed.Link], roles: Roles, notes: Notes, node: s
         indices.add(one.ifindex or 0)
         made.append(one)
     if len(links) > MOST_LINKS:
-        notes.add(
-            node, "addr.json", pod, f"{len(links) - MOST_LINKS:,} further interfaces: a twin makes {MOST_LINKS:,}"
-        )
+        notes.add(node, "addr.json", pod, f"{len(links) - MOST_LINKS:,} further interfaces")
     return _ordered(_with_masters(made, notes, node), notes, node)
 
 
@@ -109,7 +107,7 @@ def _kind(link: parsed.Link, roles: Roles) -> tuple[str, tuple[str, ...]]:
         if link.name not in roles.parents:
             raise ValueError(f"a {link.kind} whose parent is not known, or of the node itself")
         return link.kind, ("mode", _one_of(data.get("mode"), _MODES[link.kind]))
-    if link.kind not in _OPTIONS:
+    if link.kind is None or link.kind not in _OPTIONS:
         raise ValueError(f"{link.kind or 'hardware'}: a kind of interface that a twin does not make")
     return link.kind, () if _FALLBACK.get(link.kind) == link.name else _OPTIONS[link.kind](data)
 

@@ -21,7 +21,7 @@ _DNS_PORT = 53
 
 @dataclass(slots=True)
 class Places:
-    """Who listens, by place: ``pods`` by "namespace/name", ``nodes`` by name, ``wire`` for endpoints that are neither."""
+    """Who listens: ``pods`` by "namespace/name", ``nodes`` by name, ``wire`` for endpoints that are neither."""
 
     pods: dict[str, list[Listener]] = field(default_factory=dict)
     nodes: dict[str, list[Listener]] = field(default_factory=dict)

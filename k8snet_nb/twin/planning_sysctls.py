@@ -23,10 +23,10 @@ _CONNTRACK = re.compile(
     r"(tcp|udp|sctp|icmp|icmpv6|gre|generic|dccp)_timeout(_[a-z_]{1,30})?)",
     re.ASCII,
 )
-_IPVS = (
-    ("conntrack", "conn_reuse_mode", "expire_nodest_conn", "expire_quiescent_template", "sloppy_tcp", "sloppy_sctp")
-    + ("cache_bypass", "nat_icmp_send", "pmtu_disc", "schedule_icmp", "ignore_tunneled", "snat_reroute")
-    + ("am_droprate", "amemthresh", "drop_entry", "drop_packet", "secure_tcp")
+_IPVS = frozenset(
+    "conntrack conn_reuse_mode expire_nodest_conn expire_quiescent_template sloppy_tcp sloppy_sctp cache_bypass "
+    "nat_icmp_send pmtu_disc schedule_icmp ignore_tunneled snat_reroute am_droprate amemthresh drop_entry drop_packet "
+    "secure_tcp".split()
 )
 _KUBE_PROXY_IPVS = {
     "net/ipv4/vs/conntrack": "1",
@@ -57,7 +57,7 @@ def space_sysctls(links: Iterable[Link], ipv6: bool) -> dict[str, str]:
 
 
 def node_sysctls(reader: Reader, notes: Notes, node: str, links: Iterable[Link], v6_routed: bool) -> dict[str, str]:
-    """The settings of a node. Forwarding for IPv6 is not recorded: it is on where IPv4's is or pods have IPv6 routes."""
+    """The settings of a node. Forwarding of IPv6 is not recorded: it is on where IPv4's is, or routes of IPv6 are."""
     said = read_sysctls(reader, node)
     found: dict[str, str] = {}
     forward = said.get("net.ipv4.ip_forward")
@@ -70,9 +70,8 @@ def node_sysctls(reader: Reader, notes: Notes, node: str, links: Iterable[Link],
     for name, value in said.items():
         path = name.replace(".", "/")
         try:
-            if _CONNTRACK.fullmatch(name) or (
-                name.startswith("net.ipv4.vs.") and name.removeprefix("net.ipv4.vs.") in _IPVS
-            ):
+            ours = name.startswith("net.ipv4.vs.") and name.removeprefix("net.ipv4.vs.") in _IPVS
+            if ours or _CONNTRACK.fullmatch(name):
                 found[path] = str(words.number(value, 0, 2**31 - 1))
         except ValueError as error:
             notes.add(node, "sysctl.txt", f"{name} = {value}", error)

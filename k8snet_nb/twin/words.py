@@ -1,4 +1,4 @@
-"""Words that may reach a tool: each function takes what a recording says and returns it validated, or raises ValueError.
+"""Words that may reach a tool: each function takes what a recording says, and returns it checked or raises ValueError.
 
 Interface names follow the kernel's rule (dev_valid_name, net/core/dev.c), further narrowed to letters, digits and
 ``._@:-``, and never begin with ``-``, which a tool would take for an option.
@@ -22,8 +22,9 @@ _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _RESERVED = ("all", "default")  # names of folders below /proc/sys/net/ipv4/conf that are no interface's
 
 _SCOPES = ("global", "site", "link", "host", "nowhere")
-_PROTOCOLS = ("redirect", "kernel", "boot", "static", "gated", "ra", "mrt", "zebra", "bird", "babel", "dhcp")
-_PROTOCOLS += ("keepalived", "openr", "bgp", "isis", "ospf", "rip", "eigrp")
+_PROTOCOLS = frozenset(
+    "redirect kernel boot static gated ra mrt zebra bird babel dhcp keepalived openr bgp isis ospf rip eigrp".split()
+)
 _TABLES = {"default": 253, "main": 254, "local": 255}
 
 
