@@ -75,18 +75,15 @@ class Sent(Shown):
     @property
     def frame(self) -> pd.DataFrame:
         """One row an endpoint: endpoint pod share (Fraction or None) expected (number of connections) answered."""
-        answered, pods = self.answered, self._pods()
-        rows = [
-            (
-                name,
-                pods.get(name),
-                self.shares.get(name),
-                _expected(self.shares.get(name), len(self.answers)),
-                answered.get(name, 0),
-            )
-            for name in [*self.shares, *(name for name in answered if name not in self.shares)]
+        return pd.DataFrame(self._rows(), columns=["endpoint", "pod", "share", "expected", "answered"])
+
+    def _rows(self) -> list[tuple[str, str | None, Fraction | None, float | None, int]]:
+        answered, shares, pods, total = self.answered, self.shares, self._pods(), len(self.answers)
+        names = [*shares, *(name for name in answered if name not in shares)]
+        return [
+            (name, pods.get(name), shares.get(name), _expected(shares.get(name), total), answered.get(name, 0))
+            for name in names
         ]
-        return pd.DataFrame(rows, columns=["endpoint", "pod", "share", "expected", "answered"])
 
     @property
     def chance(self) -> float | None:

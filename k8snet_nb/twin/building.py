@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from .links import build, work_for
 from .loading_run import Run, run_steps
-from .model import LeftOut, NodePlan
+from .model import LeftOut, NodePlan, PodPlan, Space
 from .nfacct import make_accounting
+from .nsids import set_nsid
+from .spaces import write_sysctl
 
 __all__ = ["build_space", "has_ipvs", "load_rules"]
 
@@ -14,6 +18,14 @@ __all__ = ["build_space", "has_ipvs", "load_rules"]
 def has_ipvs() -> bool:
     """Whether this kernel has IPVS now. It is not asked in a way that could make it load the module."""
     return Path("/proc/net/ip_vs").exists()
+
+
+def build_space(
+    node: str, space: Space, pid_of: Callable[[str], int], run: Run, pods: Iterable[PodPlan] = ()
+) -> list[LeftOut]:
+    """Interfaces, addresses, routes and settings of the namespace that this runs in; see :mod:`.links`."""
+    work = work_for(space, pid_of, pods, node)
+    return list(build(work, run, write_sysctl, lambda pod, nsid: set_nsid(pid_of(pod), nsid)))
 
 
 def load_rules(plan: NodePlan, run: Run) -> list[LeftOut]:

@@ -22,7 +22,7 @@ from . import guest_node, spaces
 from .dns_server import Zone
 from .guest_requests import read_line
 from .inside import bury, child, in_network, run_tool
-from .links import wire_batch
+from .links import run_batch, wire_batch
 from .model import WIRE, LeftOut, NodePlan, TwinPlan
 from .node_init import Node
 from .requests import reply
@@ -36,7 +36,7 @@ class Keeper:
     """The nodes of one kernel: a control socket and a first process each.
 
     ``wire``: the place between them, made like a node; None in a guest, whose own network is on the wire already.
-    ``first``: the position of the first of these nodes in the plan.
+    ``first``: counts the wire's ends from here.
     """
 
     def __init__(self, nodes: Sequence[NodePlan], zone: Zone | None, wire: NodePlan | None, first: int = 0) -> None:
@@ -108,11 +108,13 @@ class Keeper:
         return dict(found)
 
     def _plug_in(self) -> Mapping[str, Any]:
-        for number, node in enumerate(self.nodes, self.first):
+        """A veth from the wire to each interface of a node that leads there."""
+        ends = [(node, link) for node in self.nodes for link in node.space.links if link.kind == "wire"]
+        for position, (node, link) in enumerate(ends, self.first):
             if node.name in self.pids:
-                status, said = run_tool(("ip", "-batch", "-"), wire_batch(node, number, self.pids[node.name]))
-                if status:
-                    raise TwinError(f"node {node.name} could not be connected: {said}")
+                refused = run_batch(wire_batch(link, self.pids[node.name], position), run_tool, node.name)
+                if refused:
+                    raise TwinError(f"node {node.name} could not be connected: {refused[0].text}: {refused[0].why}")
         return {}
 
     def serve(self, listener: socket.socket) -> None:

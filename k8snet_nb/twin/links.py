@@ -20,7 +20,7 @@ from .planning_wire import BRIDGE
 
 __all__ = ["Batch", "Line", "Run", "Work", "build", "failures", "run_batch", "wire_batch", "work_for"]
 
-Run = Callable[[Sequence[str], str], tuple[int, str]]
+Run = Callable[[tuple[str, ...], str], tuple[int, str]]
 """Runs a tool in the namespace: argv and standard input in, exit status and standard error out."""
 
 _IP = ("ip", "-force", "-batch", "-")

@@ -52,7 +52,7 @@ class Node:
 
     def build(self) -> list[LeftOut]:
         """Interfaces, addresses, routes, rules, servers. Returns what the node does not have."""
-        self.left_out += build_space(self.plan.name, None, self.plan.space, self._pid_of, run_tool)
+        self.left_out += build_space(self.plan.name, self.plan.space, self._pid_of, run_tool, self.plan.pods)
         for pod in self.plan.pods:
             if pod.space is not None:
                 self.left_out += self._build_pod(pod, pod.space)
@@ -72,6 +72,10 @@ class Node:
 
     def _pid_of(self, pod: str) -> int:
         return self.sandboxes[pod]
+
+    @staticmethod
+    def _node_pid(_: str) -> int:
+        return 1  # the other end of what a pod has is its node, whose first process we are
 
     def _sandbox(self, pod: PodPlan) -> None:
         reading, writing = os.pipe()
@@ -119,7 +123,7 @@ class Node:
 
     def _build_pod(self, pod: PodPlan, space: Any) -> list[LeftOut]:
         def work() -> Mapping[str, Any]:
-            found = build_space(self.plan.name, pod.key, space, self._pid_of, run_tool)
+            found = build_space(self.plan.name, space, self._node_pid, run_tool)
             return {"left_out": [(one.node, one.fact, one.text, one.why) for one in found]}
 
         told = in_network(self.sandboxes[pod.key], work)

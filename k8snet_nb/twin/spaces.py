@@ -136,13 +136,9 @@ def fork_at(pid: int | None) -> int:
     return os.fork()
 
 
-def write_sysctl(path: str, value: str) -> str | None:
-    """Write one sysctl of this network namespace; why it could not be, or None."""
-    try:
-        Path("/proc/sys", path).write_text(value)
-    except OSError as error:
-        return f"{error.strerror}"
-    return None
+def write_sysctl(path: str, value: str) -> None:
+    """Write one sysctl of this network namespace, by its path below /proc/sys. Raises OSError."""
+    Path("/proc/sys", path).write_text(value)
 
 
 def sleeper() -> list[str]:
