@@ -108,18 +108,11 @@ class Sent(Shown):
         """How they ended, and each endpoint's count beside its share."""
         t = self.translation.target
         ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
-        title = (
-            f"{len(self.answers)} connections from {self.client} to {_endpoint(t.address, t.port)}/{t.protocol}: {ends}"
-        )
+        to = f"{_endpoint(t.address, t.port)}/{t.protocol}"
+        title = f"{len(self.answers)} connections from {self.client} to {to}: {ends}"
         rows = tuple(
-            (
-                row.endpoint,
-                row.pod,
-                share_text(row.share),
-                "" if row.expected is None else f"{row.expected:g}",
-                row.answered,
-            )
-            for row in self.frame.itertuples()
+            (name, pod, share_text(share), "" if expected is None else f"{expected:g}", answered)
+            for name, pod, share, expected, answered in self._rows()
         )
         headings = ("ENDPOINT", "POD", "SHARE BY THE RULES", "EXPECTED", "ANSWERED")
         return Report(title, headings if rows else (), rows, self._notes(), self.translation.evidence)

@@ -47,20 +47,32 @@ class Keeper:
 
     def build(self) -> list[LeftOut]:
         """Make all of them, side by side. Returns what they do not have; raises TwinError when one cannot be made."""
-        for place in ([self.wire] if self.wire else []) + list(self.nodes):
-            if not (self.wire and place.guest and guest_node.wanted()):
-                self._start(place)
+        if self.wire:
+            self._start(self.wire)
+            self._finish([self.wire.name])
+        local = [node for node in self.nodes if not (self.wire and node.guest and guest_node.wanted())]
         for number, node in enumerate(self.nodes, self.first):
-            if node.name not in self.controls:  # a guest comes up while the others are built: it takes the longest
+            if node not in local:  # a guest comes up while the others are built: it takes the longest
                 self._start_guest(node, number)
-        for name in self.pids:
-            self._told(name)
+        for node in local:
+            self._start(node)
         in_network(self.pids[WIRE] if self.wire else None, self._plug_in)
-        for name in self.pids:
-            self.controls[name].send(b"go")
-        for name in self.controls:
-            self.left_out += [LeftOut(*one) for one in self._told(name)["left_out"]]
+        self._finish([node.name for node in local])
+        for node in self.nodes:
+            if node not in local:
+                self._note(self._told(node.name))
         return self.left_out
+
+    def _finish(self, names: Sequence[str]) -> None:
+        """Have nodes that are prepared, and connected, built."""
+        for name in names:
+            self._told(name)
+            self.controls[name].send(b"go")
+        for name in names:
+            self._note(self._told(name))
+
+    def _note(self, word: Mapping[str, Any]) -> None:
+        self.left_out += [LeftOut(*one) for one in word["left_out"]]
 
     def _start(self, node: NodePlan) -> None:
         """Fork the first process of a node: a child with new namespaces, whose own child is process 1 in them."""
@@ -70,8 +82,12 @@ class Keeper:
         def enter() -> None:
             ours.close()
             spaces.new_node()
-            pid = child(lambda: _node_main(node, self.zone, theirs))
+            pid = child(first)
             os.write(writing, str(pid).encode())
+
+        def first() -> None:
+            os.close(writing)  # else the keeper would wait for its end as long as the node lives
+            _node_main(node, self.zone, theirs)
 
         middle = child(enter)
         os.close(writing)
