@@ -122,10 +122,9 @@ def _one_of(said: object, allowed: Sequence[str]) -> str:
 
 
 def _bridge(data: Mapping[str, Any]) -> tuple[str, ...]:
-    filtering = words.number(data.get("vlan_filtering", 0), 0, 1)
-    snooping = words.number(data.get("mcast_snooping", 1), 0, 1)
-    # a twin's bridges have no loops, and a spanning tree would hold traffic back for half a minute
-    return ("stp_state", "0", "vlan_filtering", str(filtering), "mcast_snooping", str(snooping))
+    """What differs from a new bridge's settings. No spanning tree: a twin has no loops, and it would hold traffic back."""
+    text = ("vlan_filtering", "1") if words.number(data.get("vlan_filtering", 0), 0, 1) else ()
+    return text if words.number(data.get("mcast_snooping", 1), 0, 1) else (*text, "mcast_snooping", "0")
 
 
 def _vxlan(data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ def stand_in(
     links = (
         Link("lo", "loopback", 1, None, 65536, True),
         Link(UPLINK, "wire", 2, None, mtu, True, tuple(map(str, own))),
-        Link(PODS_LINK, "bridge", 3, None, mtu, True, tuple(map(words.host_prefix, pod_ips)), options=_PLAIN_BRIDGE),
+        Link(PODS_LINK, "bridge", 3, None, mtu, True, tuple(map(words.host_prefix, pod_ips))),
     )
     sysctls = {
         **space_sysctls(links, True),
@@ -215,9 +215,6 @@ def stand_in(
     routes = (*_defaults(own, gateways), *_to_others(others))
     plan = NodePlan(name, Space(links, routes, sysctls=sysctls), (), stand_in=True)
     return BuiltNode(plan, NodeOnWire(name, tuple(own), mtu, uplinks=frozenset({UPLINK}), pods=pod_ips))
-
-
-_PLAIN_BRIDGE = ("stp_state", "0", "vlan_filtering", "0", "mcast_snooping", "0")
 
 
 def _in_subnet(ip: str, subnets: Iterable[object]) -> Interface:

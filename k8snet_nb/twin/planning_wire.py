@@ -104,11 +104,10 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
     inner |= {words.host_prefix(ip): None for ip in endpoints if ip not in gateways and _on_link(ip, subnets)}
     outer = [words.host_prefix(ip) for ip in (*outside.values(), *endpoints) if not _on_link(ip, subnets)]
     mtu = min((1500, *(node.mtu for node in nodes)))
-    bridge = ("stp_state", "0", "vlan_filtering", "0", "mcast_snooping", "0")
     links = (
         Link("lo", "loopback", 1, None, 65536, True),
-        Link(BRIDGE, "bridge", None, mac, mtu, True, tuple(inner), options=bridge),
-        Link(OUTSIDE, "bridge", None, None, mtu, True, tuple(dict.fromkeys(outer)), options=bridge),
+        Link(BRIDGE, "bridge", None, mac, mtu, True, tuple(inner)),
+        Link(OUTSIDE, "bridge", None, None, mtu, True, tuple(dict.fromkeys(outer))),
     )
     routes = (*_to_nodes(nodes, inner), *_to_pods(nodes, gateways), *_by_node(nodes))
     return Wire(Space(links, routes, _marks(nodes), sysctls=_SYSCTLS), outside)
