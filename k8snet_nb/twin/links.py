@@ -79,6 +79,7 @@ def work_for(space: Space, pid_of: Callable[[str], int], pods: Iterable[PodPlan]
     own = own_links(space.links)
     made = [line for link in space.links if (line := _make(link, pid_of, far)) is not None]
     lines = [*_settings(own), *_addresses(own), *_up(own)]
+    lines += [_entry("route del", route, _route_fact(route)) for route in space.withdrawn]
     lines += [_entry("route append", route, _route_fact(route)) for route in space.routes]
     lines += [_entry("rule add", rule, "rule.json") for rule in space.rules if rule.family != 6]
     lines += [_entry("neigh add", entry, "neigh.json") for entry in space.neighbours]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_network
 
 from ..errors import NotFound
 from ..parse.pods import PodValue
@@ -177,7 +177,7 @@ def _with_listeners(plan: NodePlan, places: Places, asked: frozenset[str]) -> No
 def _prefixes(facts: SpaceFacts) -> list[str]:
     """Every prefix that a node's facts name."""
     own = [str(address) for link in facts.links or () for address in link.addresses]
-    return [*own, *(str(route.network) for route in facts.routes)]
+    return [text for text in (*own, *(str(route.network) for route in facts.routes)) if _is_network(text)]
 
 
 def _api_prefixes(api: ApiFacts) -> list[str]:
@@ -187,12 +187,12 @@ def _api_prefixes(api: ApiFacts) -> list[str]:
     said += [ip for pod in api.pods.values() for ip in pod.ips]
     said += [endpoint.address for one in api.slices.values() for endpoint in one.endpoints]
     said += [ip for name in api.nodes for ip in _node_ips(api, name)]
-    return [text for text in said if _is_address(text)]
+    return [text for text in said if _is_network(text)]
 
 
-def _is_address(text: str) -> bool:
+def _is_network(text: str) -> bool:
     try:
-        ip_address(text)
+        ip_network(text, strict=False)
     except ValueError:
-        return False
+        return False  # a host name of a load balancer, or an address that is left out, and noted, elsewhere
     return True

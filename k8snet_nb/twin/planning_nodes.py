@@ -14,7 +14,7 @@ from .model import Link, NodePlan, PodPlan, Route, Space
 from .planning_facts import Notes, Reader, SpaceFacts
 from .planning_links import Roles, own_links, plan_links
 from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique_pids
-from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules
+from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import node_sysctls, space_sysctls
 from .planning_wire import Interface, NodeOnWire
 
@@ -149,6 +149,7 @@ def _space(reader: Reader, facts: SpaceFacts, view: NodeView, links: tuple[Link,
         plan_rules(facts.rules, notes, node),
         plan_neighbours(facts.neighbours, own, notes, node),
         plan_fdb(view.fdb or (), own, notes, node),
+        withdrawn(facts.routes, own),
         sysctls,
     )
 
