@@ -21,7 +21,7 @@ from .planning_facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_
 from .planning_links import own_links
 from .planning_listeners import Places, listeners, nameservers, node_dns
 from .planning_nodes import BuiltNode, node_plan, proxied, stand_in
-from .planning_wire import NodeOnWire, gateways_of, plan_wire
+from .planning_wire import NodeOnWire, Ways, gateways_of, plan_wire
 
 __all__ = ["MOST_NODES", "plan_twin"]
 
@@ -49,7 +49,8 @@ def plan_twin(source: Source, nodes: Sequence[str] | None = None) -> TwinPlan:
             continue
         prefixes += _prefixes(facts)
         built.append(node_plan(reader, facts, view, pods.get(name, ()), _node_ips(api, name)))
-    built = [_with_proxies(one, [other.on_wire for other in built]) for one in built]
+    ways = [(one.on_wire, Ways(one.on_wire.routes)) for one in built]
+    built = [_with_proxies(one, ways) for one in built]
     built += _stand_ins(api, pods, built, notes)
     prefixes += _api_prefixes(api)
     return _whole(source.name, api, built, prefixes, notes)
@@ -93,7 +94,7 @@ def _node_ips(api: ApiFacts, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _with_proxies(node: BuiltNode, others: Sequence[NodeOnWire]) -> BuiltNode:
+def _with_proxies(node: BuiltNode, others: Sequence[tuple[NodeOnWire, Ways]]) -> BuiltNode:
     entries = proxied(node, others)
     if not entries:
         return node

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
 from ..explain.sandbox import NodeView
-from ..parse import links as parsed
 from ..parse.pods import PodValue
 from . import words
 from .model import Link, NodePlan, PodPlan, Route, Space
@@ -16,7 +15,7 @@ from .planning_links import Roles, own_links, plan_links
 from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique_pids
 from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import node_sysctls, space_sysctls
-from .planning_wire import Interface, NodeOnWire
+from .planning_wire import Interface, NodeOnWire, Ways
 
 __all__ = ["PODS_LINK", "UPLINK", "BuiltNode", "node_plan", "proxied", "stand_in", "uplinks"]
 
@@ -180,12 +179,12 @@ def interfaces(link: Link) -> list[Interface]:
     return [ip_interface(p[0]) for p in parts]
 
 
-def proxied(node: BuiltNode, others: Sequence[NodeOnWire]) -> tuple[Route, ...]:
+def proxied(node: BuiltNode, others: Sequence[tuple[NodeOnWire, Ways]]) -> tuple[Route, ...]:
     """Neighbour entries by which a node answers for its pods, where other nodes look for them on the link itself."""
     wire = next((link for link in node.plan.space.links if link.kind == "wire"), None)
     found: dict[Route, None] = {}
     for ip in node.on_wire.pods if wire is not None else ():
-        ways = ((other, parsed.route_to(ip, other.routes)) for other in others if other.name != node.plan.name)
+        ways = ((other, table.to(ip)) for other, table in others if other.name != node.plan.name)
         if wire and any(way and way.via is None and way.dev in other.uplinks for other, way in ways):
             found[Route(ip_address(ip).version, ("proxy", ip, "dev", wire.name))] = None
     return tuple(found)

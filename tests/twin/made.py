@@ -134,8 +134,8 @@ def dual_stack(root: Path) -> Path:
     made = Made(root, ["alpha", "beta"])
     for position, name in ((1, "alpha"), (2, "beta")):
         _dual_node(made, name, position)
-    made.items("nodes", [_node(name, f"192.168.5.1{n}", f"fd00:5::1{n}") for n, name in _NODES])
-    pods = [_pod(f"web-{n}", n, name, [f"10.20.{n}.5", f"fd00:20:{n}::5"]) for n, name in _NODES]
+    made.items("nodes", [made_node(name, f"192.168.5.1{n}", f"fd00:5::1{n}") for n, name in _NODES])
+    pods = [made_pod(f"web-{n}", n, name, [f"10.20.{n}.5", f"fd00:20:{n}::5"]) for n, name in _NODES]
     made.items("pods", pods)
     made.items("services", [_service()])
     made.items("endpointslices", [_slice("v4", "IPv4", 0), _slice("v6", "IPv6", 1), _outsider()])
@@ -145,11 +145,11 @@ def dual_stack(root: Path) -> Path:
 _NODES = ((1, "alpha"), (2, "beta"), (3, "gamma"))
 
 
-def _node(name: str, *ips: str) -> dict[str, Any]:
+def made_node(name: str, *ips: str) -> dict[str, Any]:
     return {"metadata": {"name": name}, "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in ips]}}
 
 
-def _pod(name: str, number: int, node: str, ips: list[str]) -> dict[str, Any]:
+def made_pod(name: str, number: int, node: str, ips: list[str]) -> dict[str, Any]:
     return {
         "metadata": {"namespace": "shop", "name": name, "uid": UID.format(number)},
         "spec": {"nodeName": node},

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin.made import LO, Changed, Made, dual_stack, four, link
+from twin.made import LO, Changed, Made, dual_stack, four, link, made_node, made_pod
 
 from k8snet_nb.errors import NotFound
+from k8snet_nb.facts import FactRef
+from k8snet_nb.parse.links import parse_routes, route_to
 from k8snet_nb.sources.recorded import open_recording
 from k8snet_nb.twin import words
 from k8snet_nb.twin.links import Batch, Line, failures, run_batch, wire_batch, work_for
 from k8snet_nb.twin.model import NodePlan, PodPlan, Space, TwinPlan
 from k8snet_nb.twin.planning import plan_twin
 from k8snet_nb.twin.planning_links import MOST_LINKS
+from k8snet_nb.twin.planning_wire import Ways
 
 HELLO = Path(__file__).parents[2] / "k8snet_nb" / "data" / "hello-cluster"
 
@@ -212,6 +215,39 @@ def test_every_endpoint_has_a_server_whatever_its_conditions(dual: TwinPlan) -> 
     assert [(s.address, s.says) for s in node(dual, "alpha").listeners] == [("192.168.5.11", "192.168.5.11:5432")]
     assert {s.address for s in dual.wire_listeners} == {"198.51.100.7", "192.168.5.200"}
     assert any("shop/gone" in left.text and "not there" in left.why for left in dual.left_out)
+
+
+def test_pods_on_the_nodes_own_link_are_answered_for_by_their_node(tmp_path: Path) -> None:
+    made, macs = Made(tmp_path, ["a", "b"]), {"a": "0e:00:00:00:01:01", "b": "0e:00:00:00:02:01"}
+    for number, name in ((1, "a"), (2, "b")):
+        up = link(2, "ens5", macs[name], f"10.0.0.{number}/16")
+        made.space(name, [LO, up], [four("default", "ens5", gateway="10.0.0.254"), four("10.0.0.0/16", "ens5")], [])
+        made.write(f"nodes/{name}/node.json", {})
+        inside = link(3, "eth0", f"0e:00:00:00:0{number}:05", f"10.0.{number}.5/16", kind="macvlan", link_index=2)
+        inside["linkinfo"]["info_data"] = {"mode": "bridge"}
+        made.space(f"{name}/pods/shop/p{number}", [LO, inside], [four("default", "eth0", gateway="10.0.0.254")], [])
+        made.write(f"nodes/{name}/processes.json", [])
+    made.items("nodes", [made_node(name, f"10.0.0.{number}") for number, name in ((1, "a"), (2, "b"))])
+    made.items("pods", [made_pod(f"p{n}", n, name, [f"10.0.{n}.5"]) for n, name in ((1, "a"), (2, "b"))])
+    plan = plan_twin(open_recording(tmp_path))
+    one = node(plan, "a")
+    assert [(r.family, r.words) for r in one.space.neighbours] == [(4, ("proxy", "10.0.1.5", "dev", "ens5"))]
+    upper = next(k for k in one.space.links if k.kind == "macvlan")
+    assert (upper.name, upper.peer, upper.parent, upper.options) == ("eth0", "shop/p1", "ens5", ("mode", "bridge"))
+    made_there = [line.text for line in work_for(one.space, lambda _: 44, one.pods, "a").make.lines]
+    assert made_there == [
+        "link add link ens5 name eth0 index 3 address 0e:00:00:00:01:05 mtu 1500 netns 44 type macvlan mode bridge"
+    ]
+    space = pod(plan, "shop/p1").space
+    assert space is not None
+    assert work_for(space, lambda _: 44).make.lines == ()
+
+
+@pytest.mark.parametrize("address", ["10.244.3.9", "10.244.18.5", "172.30.0.77", "8.8.8.8", "fd00::1"])
+def test_ways_are_those_of_the_parser(address: str) -> None:
+    ref = FactRef("route.json", "node-one")
+    routes = parse_routes(open_recording(HELLO).read(ref), ref)
+    assert Ways(routes).to(address) == route_to(address, routes)
 
 
 # batches
