@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -19,8 +20,8 @@ from k8snet_nb.parse.links import parse_routes, route_to
 from k8snet_nb.sources.recorded import open_recording
 from k8snet_nb.twin import words
 from k8snet_nb.twin.links import Batch, Line, failures, run_batch, wire_batch, work_for
-from k8snet_nb.twin.model import NodePlan, PodPlan, Space, TwinPlan
-from k8snet_nb.twin.planning import plan_twin
+from k8snet_nb.twin.model import LeftOut, NodePlan, PodPlan, Space, Step, TwinPlan
+from k8snet_nb.twin.planning import plan_twin, with_rules
 from k8snet_nb.twin.planning_links import MOST_LINKS
 from k8snet_nb.twin.planning_wire import Ways
 
@@ -169,6 +170,22 @@ def test_a_node_whose_interfaces_were_not_read_stands_in() -> None:
     plan = plan_twin(changed({"node-one/addr.json": None}))
     assert node(plan, "node-one").stand_in
     assert "not read" in plan.left_out[0].why
+
+
+def test_rules_are_added_to_nodes_but_not_to_stand_ins() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Said:
+        steps: tuple[Step, ...]
+        nfacct: tuple[str, ...] = ("localhost_nps_accepted_pkts",)
+        left_out: tuple[LeftOut, ...] = (LeftOut("node-two", "nft.json", "x", "y"),)
+        guest: bool = True
+
+    plan = with_rules(plan_twin(open_recording(HELLO), ["node-two"]), lambda name: Said((Step(("nft",), name, name),)))
+    assert [(n.name, [s.stdin for s in n.steps], n.guest) for n in plan.nodes[:2]] == [
+        ("node-two", ["node-two"], True),
+        ("node-one", [], False),
+    ]
+    assert plan.left_out[-1].why == "y"
 
 
 # a made-up cluster with both families
