@@ -79,6 +79,7 @@ def work_for(space: Space, pid_of: Callable[[str], int], pods: Iterable[PodPlan]
     own = own_links(space.links)
     made = [line for link in space.links if (line := _make(link, pid_of, far)) is not None]
     lines = [*_settings(own), *_addresses(own), *_up(own)]
+    lines += [_entry("route del", route, _route_fact(route)) for route in space.withdrawn]
     lines += [_entry("route append", route, _route_fact(route)) for route in space.routes]
     lines += [_entry("rule add", rule, "rule.json") for rule in space.rules if rule.family != 6]
     lines += [_entry("neigh add", entry, "neigh.json") for entry in space.neighbours]
@@ -124,9 +125,11 @@ def _make(link: Link, pid_of: Callable[[str], int], far: dict[tuple[str, str], L
     away = f" netns {pid_of(link.peer)}" if link.peer else ""
     options = "".join(f" {word}" for word in link.options)
     text = f"link add{below} {_identity(link)}{away} type {link.kind}{options}"
+    plain = f"link add {_identity(link)} type bridge"
     if link.kind == "dummy":  # a bridge without ports holds addresses as well
-        otherwise = f"link add {_identity(link)} type bridge"
-        return Line(text, "addr.json", otherwise, "this kernel has no dummy interfaces: made as a bridge without ports")
+        return Line(text, "addr.json", plain, "this kernel has no dummy interfaces: made as a bridge without ports")
+    if link.kind == "bridge" and link.options:
+        return Line(text, "addr.json", plain, "this kernel has not all of these options: made as a plain bridge")
     return Line(text, "addr.json", may_exist=fallback_tunnel(link))
 
 

@@ -85,13 +85,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """One network namespace: interfaces in the order of their making, and what is laid upon them."""
+    """One network namespace: interfaces in the order of their making, and what is laid upon them.
+
+    ``withdrawn``: routes that the kernel makes with an address, and that were taken away where this was recorded.
+    """
 
     links: tuple[Link, ...]
     routes: tuple[Route, ...] = ()
     rules: tuple[Route, ...] = ()
     neighbours: tuple[Route, ...] = ()
     fdb: tuple[Route, ...] = ()
+    withdrawn: tuple[Route, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """By path below /proc/sys (``net/ipv4/ip_forward``); only ones that belong to a network namespace."""
 

@@ -7,23 +7,24 @@ does not have is in the plan's ``left_out``, with the reason; nothing is edited 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_network
+from typing import Protocol
 
 from ..errors import NotFound
 from ..parse.pods import PodValue
 from ..render import printable
 from ..sources.base import Source
 from . import words
-from .model import LeftOut, Listener, NodePlan, TwinPlan
+from .model import LeftOut, Listener, NodePlan, Step, TwinPlan
 from .planning_facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_node
 from .planning_links import own_links
 from .planning_listeners import Places, listeners, nameservers, node_dns
 from .planning_nodes import BuiltNode, node_plan, proxied, stand_in
-from .planning_wire import NodeOnWire, gateways_of, plan_wire
+from .planning_wire import NodeOnWire, Ways, gateways_of, plan_wire
 
-__all__ = ["MOST_NODES", "plan_twin"]
+__all__ = ["MOST_NODES", "Rules", "plan_twin", "with_rules"]
 
 MOST_NODES = 250
 """How many nodes a twin has at most, stand-ins included."""
@@ -32,7 +33,7 @@ MOST_NODES = 250
 def plan_twin(source: Source, nodes: Sequence[str] | None = None) -> TwinPlan:
     """The plan of a twin of what ``source`` tells: ``nodes`` as recorded (by default all), the others as stand-ins.
 
-    Without the steps that load rules: ``loading.rule_steps`` makes these, node by node. Raises NotFound for a node of
+    Without the steps that load rules: :func:`with_rules` adds them. Raises NotFound for a node of
     which the source has no facts; facts that are missing or broken are noted in ``left_out``.
     """
     notes = Notes()
@@ -49,10 +50,36 @@ def plan_twin(source: Source, nodes: Sequence[str] | None = None) -> TwinPlan:
             continue
         prefixes += _prefixes(facts)
         built.append(node_plan(reader, facts, view, pods.get(name, ()), _node_ips(api, name)))
-    built = [_with_proxies(one, [other.on_wire for other in built]) for one in built]
+    ways = [(one.on_wire, Ways(one.on_wire.routes)) for one in built]
+    built = [_with_proxies(one, ways) for one in built]
     built += _stand_ins(api, pods, built, notes)
     prefixes += _api_prefixes(api)
     return _whole(source.name, api, built, prefixes, notes)
+
+
+class Rules(Protocol):
+    """How one node's rules are loaded, as ``loading.rule_steps`` says it."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+    @property
+    def nfacct(self) -> tuple[str, ...]: ...
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]: ...
+    @property
+    def guest(self) -> bool: ...
+
+
+def with_rules(plan: TwinPlan, rules_of: Callable[[str], Rules]) -> TwinPlan:
+    """The plan with the steps that load each node's rules; a stand-in has none."""
+    nodes, left_out = [], list(plan.left_out)
+    for node in plan.nodes:
+        if not node.stand_in:
+            rules = rules_of(node.name)
+            node = replace(node, steps=rules.steps, nfacct=rules.nfacct, guest=rules.guest)
+            left_out += rules.left_out
+        nodes.append(node)
+    return replace(plan, nodes=tuple(nodes), left_out=tuple(left_out))
 
 
 def _chosen(source: Source, nodes: Sequence[str] | None, notes: Notes) -> list[str]:
@@ -93,7 +120,7 @@ def _node_ips(api: ApiFacts, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _with_proxies(node: BuiltNode, others: Sequence[NodeOnWire]) -> BuiltNode:
+def _with_proxies(node: BuiltNode, others: Sequence[tuple[NodeOnWire, Ways]]) -> BuiltNode:
     entries = proxied(node, others)
     if not entries:
         return node
@@ -177,7 +204,7 @@ def _with_listeners(plan: NodePlan, places: Places, asked: frozenset[str]) -> No
 def _prefixes(facts: SpaceFacts) -> list[str]:
     """Every prefix that a node's facts name."""
     own = [str(address) for link in facts.links or () for address in link.addresses]
-    return [*own, *(str(route.network) for route in facts.routes)]
+    return [text for text in (*own, *(str(route.network) for route in facts.routes)) if _is_network(text)]
 
 
 def _api_prefixes(api: ApiFacts) -> list[str]:
@@ -187,12 +214,12 @@ def _api_prefixes(api: ApiFacts) -> list[str]:
     said += [ip for pod in api.pods.values() for ip in pod.ips]
     said += [endpoint.address for one in api.slices.values() for endpoint in one.endpoints]
     said += [ip for name in api.nodes for ip in _node_ips(api, name)]
-    return [text for text in said if _is_address(text)]
+    return [text for text in said if _is_network(text)]
 
 
-def _is_address(text: str) -> bool:
+def _is_network(text: str) -> bool:
     try:
-        ip_address(text)
+        ip_network(text, strict=False)
     except ValueError:
-        return False
+        return False  # a host name of a load balancer, or an address that is left out, and noted, elsewhere
     return True

@@ -122,10 +122,9 @@ def _one_of(said: object, allowed: Sequence[str]) -> str:
 
 
 def _bridge(data: Mapping[str, Any]) -> tuple[str, ...]:
-    filtering = words.number(data.get("vlan_filtering", 0), 0, 1)
-    snooping = words.number(data.get("mcast_snooping", 1), 0, 1)
-    # a twin's bridges have no loops, and a spanning tree would hold traffic back for half a minute
-    return ("stp_state", "0", "vlan_filtering", str(filtering), "mcast_snooping", str(snooping))
+    """What differs from a new bridge's settings. No spanning tree: a twin has no loops, and waiting serves nobody."""
+    text = ("vlan_filtering", "1") if words.number(data.get("vlan_filtering", 0), 0, 1) else ()
+    return text if words.number(data.get("mcast_snooping", 1), 0, 1) else (*text, "mcast_snooping", "0")
 
 
 def _vxlan(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -250,12 +249,14 @@ def _ordered(made: list[Link], notes: Notes, node: str) -> tuple[Link, ...]:
     found: list[Link] = []
     waiting = made
     while waiting:
-        ready = [link for link in waiting if _below(link) is None or _below(link) in there]
-        if not ready:
+        before = len(found)
+        for link in waiting:
+            if _below(link) is None or _below(link) in there:
+                found.append(link)
+                there.add(link.name)
+        waiting = [link for link in waiting if link.name not in there]
+        if len(found) == before:
             for link in waiting:
                 notes.add(node, "addr.json", link.name, f"it stands on {_below(link)}, which is not made")
             break
-        found += ready
-        there |= {link.name for link in ready}
-        waiting = [link for link in waiting if link.name not in there]
     return tuple(found)

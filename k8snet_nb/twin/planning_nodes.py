@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
 from ..explain.sandbox import NodeView
-from ..parse import links as parsed
 from ..parse.pods import PodValue
 from . import words
 from .model import Link, NodePlan, PodPlan, Route, Space
 from .planning_facts import Notes, Reader, SpaceFacts
 from .planning_links import Roles, own_links, plan_links
 from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique_pids
-from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules
+from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import node_sysctls, space_sysctls
-from .planning_wire import Interface, NodeOnWire
+from .planning_wire import Interface, NodeOnWire, Ways
 
 __all__ = ["PODS_LINK", "UPLINK", "BuiltNode", "node_plan", "proxied", "stand_in", "uplinks"]
 
@@ -149,6 +148,7 @@ def _space(reader: Reader, facts: SpaceFacts, view: NodeView, links: tuple[Link,
         plan_rules(facts.rules, notes, node),
         plan_neighbours(facts.neighbours, own, notes, node),
         plan_fdb(view.fdb or (), own, notes, node),
+        withdrawn(facts.routes, own),
         sysctls,
     )
 
@@ -179,12 +179,12 @@ def interfaces(link: Link) -> list[Interface]:
     return [ip_interface(p[0]) for p in parts]
 
 
-def proxied(node: BuiltNode, others: Sequence[NodeOnWire]) -> tuple[Route, ...]:
+def proxied(node: BuiltNode, others: Sequence[tuple[NodeOnWire, Ways]]) -> tuple[Route, ...]:
     """Neighbour entries by which a node answers for its pods, where other nodes look for them on the link itself."""
     wire = next((link for link in node.plan.space.links if link.kind == "wire"), None)
     found: dict[Route, None] = {}
     for ip in node.on_wire.pods if wire is not None else ():
-        ways = ((other, parsed.route_to(ip, other.routes)) for other in others if other.name != node.plan.name)
+        ways = ((other, table.to(ip)) for other, table in others if other.name != node.plan.name)
         if wire and any(way and way.via is None and way.dev in other.uplinks for other, way in ways):
             found[Route(ip_address(ip).version, ("proxy", ip, "dev", wire.name))] = None
     return tuple(found)
@@ -205,7 +205,7 @@ def stand_in(
     links = (
         Link("lo", "loopback", 1, None, 65536, True),
         Link(UPLINK, "wire", 2, None, mtu, True, tuple(map(str, own))),
-        Link(PODS_LINK, "bridge", 3, None, mtu, True, tuple(map(words.host_prefix, pod_ips)), options=_PLAIN_BRIDGE),
+        Link(PODS_LINK, "bridge", 3, None, mtu, True, tuple(map(words.host_prefix, pod_ips))),
     )
     sysctls = {
         **space_sysctls(links, True),
@@ -215,9 +215,6 @@ def stand_in(
     routes = (*_defaults(own, gateways), *_to_others(others))
     plan = NodePlan(name, Space(links, routes, sysctls=sysctls), (), stand_in=True)
     return BuiltNode(plan, NodeOnWire(name, tuple(own), mtu, uplinks=frozenset({UPLINK}), pods=pod_ips))
-
-
-_PLAIN_BRIDGE = ("stp_state", "0", "vlan_filtering", "0", "mcast_snooping", "0")
 
 
 def _in_subnet(ip: str, subnets: Iterable[object]) -> Interface:

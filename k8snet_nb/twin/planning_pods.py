@@ -17,7 +17,7 @@ from . import words
 from .model import Link, PodPlan, Route, Space
 from .planning_facts import Notes, Reader, SpaceFacts, read_pod
 from .planning_links import Roles, plan_links
-from .planning_routes import plan_neighbours, plan_routes, plan_rules
+from .planning_routes import plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import space_sysctls
 
 __all__ = ["FoundPod", "find_pods", "has_ipv6", "made_up", "plan_pod", "unique_pids"]
@@ -106,6 +106,7 @@ def _own_space(found: FoundPod, node: str, notes: Notes) -> Space:
         routes=plan_routes(facts.routes, links, notes, node),
         rules=plan_rules(facts.rules, notes, node),
         neighbours=plan_neighbours(facts.neighbours, links, notes, node),
+        withdrawn=withdrawn(facts.routes, links),
         sysctls=space_sysctls(links, has_ipv6(links)),
     )
 
@@ -190,7 +191,7 @@ def _simple_space(ips: Sequence[str], end: Link, bridge: Link | None, recorded: 
     index = recorded.peer_ifindex if recorded and recorded.peer_ifindex else 2
     eth0 = Link("eth0", "veth", index, None, end.mtu, True, tuple(addresses), peer="", peer_name=end.name)
     links = (lo, eth0)
-    return Space(links, tuple(routes), (), tuple(neighbours), (), space_sysctls(links, True))
+    return Space(links, tuple(routes), (), tuple(neighbours), sysctls=space_sysctls(links, True))
 
 
 def _cgroup(found: FoundPod, view: NodeView, notes: Notes) -> str:

@@ -7,7 +7,7 @@ entry that are not known here leave it out: half a route is another route.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from ..parse import links as parsed
@@ -16,7 +16,7 @@ from . import words
 from .model import Link, Route
 from .planning_facts import Notes
 
-__all__ = ["MOST_ROUTES", "plan_fdb", "plan_neighbours", "plan_routes", "plan_rules"]
+__all__ = ["MOST_ROUTES", "plan_fdb", "plan_neighbours", "plan_routes", "plan_rules", "withdrawn"]
 
 MOST_ROUTES = 20_000
 """How many routes, rules, neighbours or forwarding entries a namespace may have in a twin, of each."""
@@ -132,6 +132,21 @@ def _attributes(raw: Mapping[str, Any], family: int, hopless: bool) -> list[str]
     if raw.get("pref") in ("low", "high"):
         text += ["pref", raw["pref"]]
     return text
+
+
+def withdrawn(routes: Sequence[parsed.Route], links: Sequence[Link]) -> tuple[Route, ...]:
+    """Networks of addresses to which the recorded namespace had no such route: a network add-on took it away."""
+    there = {(route.network, route.dev) for route in routes if route.raw.get("protocol") == "kernel"}
+    families = {route.network.version for route in routes}
+    found: dict[Route, None] = {}
+    for link in links:
+        for text in link.addresses if link.up else ():
+            own = ip_interface(text.split()[0])
+            made = own.network.prefixlen < own.max_prefixlen and not (own.is_loopback or own.is_link_local)
+            made = made and " peer " not in text and not text.endswith("noprefixroute")
+            if made and own.version in families and (own.network, link.name) not in there:
+                found[Route(own.version, (str(own.network), "dev", link.name, "proto", "kernel"))] = None
+    return tuple(found)
 
 
 def plan_rules(rules: Sequence[Rule], notes: Notes, node: str) -> tuple[Route, ...]:

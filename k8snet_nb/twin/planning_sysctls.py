@@ -20,7 +20,7 @@ _LINE = re.compile(r"([a-z][a-z0-9_.]{0,99}) = (-?\d{1,10})", re.ASCII)
 _CONNTRACK = re.compile(
     r"net\.netfilter\.nf_conntrack_"
     r"(acct|tcp_be_liberal|tcp_loose|tcp_ignore_invalid_rst|tcp_max_retrans|"
-    r"(tcp|udp|sctp|icmp|icmpv6|gre|generic|dccp)_timeout(_[a-z_]{1,30})?)",
+    r"(tcp|udp|sctp|icmp|icmpv6|gre|generic)_timeout(_[a-z_]{1,30})?)",
     re.ASCII,
 )
 _IPVS = frozenset(

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
 
 from ..parse.links import Route as ParsedRoute
-from ..parse.links import route_to
 from ..parse.routing import Neighbour
 from . import words
 from .model import Link, Route, Space
 
-__all__ = ["BRIDGE", "FIRST_MARK", "OUTSIDE", "NodeOnWire", "Wire", "gateways_of", "node_mark", "plan_wire"]
+__all__ = ["BRIDGE", "FIRST_MARK", "OUTSIDE", "NodeOnWire", "Ways", "Wire", "gateways_of", "node_mark", "plan_wire"]
 
 BRIDGE, OUTSIDE, FIRST_MARK = "wire0", "outside0", 1001
 """The wire's bridge, the interface with addresses that are on no link of the nodes, and the first node's mark."""
@@ -53,6 +52,34 @@ class NodeOnWire:
     def address(self, family: int) -> str | None:
         """The first address of a family."""
         return next((str(a.ip) for a in self.addresses if a.version == family), None)
+
+
+class Ways:
+    """The main table of one node, for many look-ups: longest prefix, then smallest metric, as ``parse.route_to``."""
+
+    def __init__(self, routes: Iterable[ParsedRoute]) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, ParsedRoute]] = {}
+        for route in routes:
+            net = route.network
+            dead = "dead" in (route.raw.get("flags") or ())
+            if route.table != "main" or dead or route.type in ("broadcast", "multicast", "anycast"):
+                continue
+            same = self._by_length.setdefault((net.version, net.prefixlen), {})
+            first = int(net.network_address)
+            if first not in same or route.metric < same[first].metric:
+                same[first] = route
+        self._lengths = sorted(self._by_length, key=lambda key: -key[1])
+
+    def to(self, text: str) -> ParsedRoute | None:
+        """The route to an address; None: there is none."""
+        ip = ip_address(text)
+        for version, length in self._lengths:
+            unused = ip.max_prefixlen - length
+            if version == ip.version:
+                route = self._by_length[version, length].get(int(ip) >> unused << unused)
+                if route is not None:
+                    return route
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +131,10 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
     inner |= {words.host_prefix(ip): None for ip in endpoints if ip not in gateways and _on_link(ip, subnets)}
     outer = [words.host_prefix(ip) for ip in (*outside.values(), *endpoints) if not _on_link(ip, subnets)]
     mtu = min((1500, *(node.mtu for node in nodes)))
-    bridge = ("stp_state", "0", "vlan_filtering", "0", "mcast_snooping", "0")
     links = (
         Link("lo", "loopback", 1, None, 65536, True),
-        Link(BRIDGE, "bridge", None, mac, mtu, True, tuple(inner), options=bridge),
-        Link(OUTSIDE, "bridge", None, None, mtu, True, tuple(dict.fromkeys(outer)), options=bridge),
+        Link(BRIDGE, "bridge", None, mac, mtu, True, tuple(inner)),
+        Link(OUTSIDE, "bridge", None, None, mtu, True, tuple(dict.fromkeys(outer))),
     )
     routes = (*_to_nodes(nodes, inner), *_to_pods(nodes, gateways), *_by_node(nodes))
     return Wire(Space(links, routes, _marks(nodes), sysctls=_SYSCTLS), outside)
@@ -150,11 +176,12 @@ def _to_nodes(nodes: Sequence[NodeOnWire], inner: Iterable[str]) -> tuple[Route,
 def _to_pods(nodes: Sequence[NodeOnWire], gateways: Mapping[str, str | None]) -> tuple[Route, ...]:
     """Pods that some other node reaches through one of the wire's gateways."""
     found: dict[Route, None] = {}
+    tables = [(other, Ways(other.routes)) for other in nodes if other.routes]
     for node in nodes:
         for ip in node.pods:
             family = ip_address(ip).version
             home = node.address(family)
-            ways = (route_to(ip, other.routes) for other in nodes if other is not node)
+            ways = (table.to(ip) for other, table in tables if other is not node)
             if home and any(way is not None and way.via in gateways for way in ways):
                 found[Route(family, (words.host_prefix(ip), "via", home, "dev", BRIDGE, "onlink"))] = None
     return tuple(found)
