@@ -182,11 +182,15 @@ class Guest:
         """Write into files of the guest, such as sysctls."""
         self.request({"op": "write", "files": dict(files)})
 
+    def stream(self, argv: Sequence[str]) -> socket.socket:
+        """A connection whose other end is the standard input and output of a command in the guest."""
+        connection = self.connect()
+        connection.sendall(json.dumps({"op": "stream", "argv": list(argv)}).encode() + b"\n")
+        return connection
+
     def agent(self) -> socket.socket:
         """A connection whose other end is an agent in the guest, which ends with it."""
-        connection = self.connect()
-        connection.sendall(b'{"op": "agent"}\n')
-        return connection
+        return self.stream(program("agent"))
 
     def close(self) -> None:
         """End the guest with everything in it, and wait until it is gone."""

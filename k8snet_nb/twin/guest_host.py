@@ -15,6 +15,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ _MS_NOSUID, _MS_NODEV = 2, 4
 _AT_FDCWD, _AT_RECURSIVE, _RDONLY = -100, 0x8000, 1
 _MOUNT_SETATTR = 442  # the same number on every architecture
 _LAST_WORDS = 65536
+_PATIENCE, _LOOK = 5.0, 100
+"""Seconds that a connection waits for a line; milliseconds between two looks."""
 
 _INIT = """#!/bin/sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run LC_ALL=C.UTF-8
@@ -39,6 +42,7 @@ def main() -> None:
     config = json.loads(sys.argv[1])
     control = socket.socket(fileno=config["control"])
     _seclude(config["memory"])
+    os.environ["TMPDIR"] = "/run"  # where its memory lies
     Path("/run/init").write_text(_INIT.format(command=shlex.join(config["init"])))
     Path("/run/init").chmod(0o700)
     Path("/run/guest.json").write_text(json.dumps(config["guest"]))
@@ -79,8 +83,6 @@ def _command(config: dict[str, Any], lines: list[int]) -> list[str]:
     command += ["con=null", "con0=null,fd:1", "ssl=null", *(f"ssl{n}=fd:{fd}" for n, fd in enumerate(lines))]
     if config["tap"]:
         command.append(f"vec0:transport=tap,ifname={config['tap']}")
-    os.environ["TMPDIR"] = "/run"
-    # a fixed layout is what its memory needs (ADDR_NO_RANDOMIZE), and setarch spares it a second start
     return command
 
 
@@ -88,12 +90,13 @@ class Relay:
     """Carries each connection that comes through ``control`` over a free line, until the kernel or the asker is gone.
 
     A connection is a descriptor sent along with one byte. It is answered with ``+`` when a line carries it, ``-`` when
-    none is free. ``control`` gets one byte when the guest is up.
+    none became free in some seconds: the last one's end takes its time to get through to the guest. ``control`` gets
+    one byte when the guest is up.
     """
 
     def __init__(self, lines: list[Line], control: socket.socket, console: int, words: int) -> None:
         self._lines, self._control, self._console, self._words = lines, control, console, words
-        self._waiting: list[socket.socket] = []
+        self._waiting: list[tuple[float, socket.socket]] = []
         self._said = b""
         self._up = False
 
@@ -111,7 +114,7 @@ class Relay:
             for fd, events in line.wanted().items():
                 poll.register(fd, events)
                 owner[fd] = line
-        for fd, events in poll.poll():
+        for fd, events in poll.poll(_LOOK if self._waiting else None):
             if fd == self._control.fileno():
                 if not self._asked():
                     return False
@@ -128,7 +131,7 @@ class Relay:
 
     def _asked(self) -> bool:
         data, handles, _, _ = socket.recv_fds(self._control, 1, 1)
-        self._waiting += [socket.socket(fileno=handle) for handle in handles]
+        self._waiting += [(time.monotonic() + _PATIENCE, socket.socket(fileno=handle)) for handle in handles]
         return bool(data)
 
     def _heard(self) -> bool:
@@ -147,14 +150,17 @@ class Relay:
             self._control.send(b"U")
         if not self._up:
             return
-        for connection in self._waiting:
+        still = []
+        for deadline, connection in self._waiting:
             line = next((line for line in self._lines if line.free), None)
             if line is not None:
                 line.begin(connection, b"+")
-                continue
-            connection.send(b"-")
-            connection.close()
-        self._waiting.clear()
+            elif time.monotonic() < deadline:
+                still.append((deadline, connection))
+            else:
+                connection.send(b"-")
+                connection.close()
+        self._waiting = still
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ could not be done.
 - ``run``: ``argv`` with ``stdin`` (text) for at most ``seconds``; answers ``status``, ``out``, ``err``;
 - ``start``: ``argv`` is started and left running, its output goes to the console; answers ``pid``;
 - ``write``: ``text`` into each of ``files`` (path -> text), for sysctls;
-- ``agent``: an agent (:mod:`k8snet_nb.agent`) takes the connection over; there is no line of answer.
+- ``stream``: ``argv`` takes the connection over as its standard input and output; there is no line of answer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-
-from ..sources.transport import child_command
 
 __all__ = ["read_line", "serve"]
 
@@ -57,8 +55,8 @@ def answer(connection: socket.socket) -> NoReturn:
     """Do what the connection asks, and end."""
     try:
         request = json.loads(read_line(connection) or b"{}")
-        if request.get("op") == "agent":
-            _agent(connection)
+        if request.get("op") == "stream":
+            _stream(connection, request["argv"])
         if request:
             found = _WORK[request["op"]](request)
             connection.sendall(json.dumps(found).encode() + b"\n")
@@ -68,13 +66,10 @@ def answer(connection: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _agent(connection: socket.socket) -> NoReturn:
-    command = child_command()
-    command[command.index("--parent") + 1] = str(os.getppid())
+def _stream(connection: socket.socket, argv: list[str]) -> NoReturn:
     for fd in (0, 1):
         os.dup2(connection.fileno(), fd)
-    connection.close()
-    os.execv(command[0], command)  # noqa: S606
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is what is wanted; the socket itself is closed by it
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 A serial line has no end and no second connection. So what goes over it is framed: a kind, a length (2 bytes, big
 endian) and as many bytes. A line carries one connection at a time, with the two half-closings that a stream socket has,
-and after both it is free for the next one. Every line is throttled by its own tty, so a connection that nobody reads
-holds up no other.
+and after both it is free for the next one.
+
+Each end takes everything that comes at once: the other sends no more than a window before it is told that it was passed
+on. So nothing ever has to be held up, neither a guest's tty by its full host nor a host by a full tty: measured on
+User-Mode Linux 6.1, either may then wait for ever.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["DATA", "END", "HELLO", "OPEN", "STOP", "BadLine", "Line"]
+__all__ = ["ACK", "DATA", "END", "HELLO", "OPEN", "STOP", "TO_GUEST", "TO_HOST", "BadLine", "Line"]
 
-HELLO, OPEN, DATA, END, STOP = b"H", b"O", b"D", b"E", b"S"
-"""The guest's end is free; a new connection; bytes of it; the sender has no more; the sender takes no more."""
+HELLO, OPEN, DATA, ACK, END, STOP = b"H", b"O", b"D", b"A", b"E", b"S"
+"""The guest's end is free; a new connection; bytes of it; so much was passed on; no more comes; no more is taken."""
 
-_HEAD = struct.Struct("!cH")
+_HEAD, _AMOUNT = struct.Struct("!cH"), struct.Struct("!I")
 _PIECE = 16384
-_MOST = 4 * _PIECE
-"""Bytes that may wait on either side before nothing more is read from the other."""
+TO_GUEST, TO_HOST = 3000, 32768
+"""Windows, in bytes: a tty is held up at 3,968 unread ones (N_TTY_BUF_SIZE less TTY_THRESHOLD_THROTTLE), of which some
+go to frames without data; a socket at about 200,000, with what it keeps beside each piece."""
+_KEPT = 256
+"""What a frame of data takes of the window beside its bytes."""
 
 
 class BadLine(Exception):
@@ -31,7 +37,7 @@ class BadLine(Exception):
 
 
 class Line:
-    """One end of one line. ``opened`` makes the connection that the other end asks for; None: it may not ask.
+    """One end of one line. ``opened`` makes the connection that the host asks for; None: this end is the host's.
 
     The loop that owns it asks :meth:`wanted` what to wait for and tells :meth:`ready` what came.
     """
@@ -47,6 +53,7 @@ class Line:
         self._carrying = False
         self._said_end = self._heard_end = True
         self._stopped = self._shut = False
+        self._credit = self._owed = 0
 
     @property
     def free(self) -> bool:
@@ -69,16 +76,13 @@ class Line:
         """Descriptor -> events of poll(2) to wait for."""
         if not self.alive:
             return {}
-        wanted = {self.fd: 0}
-        if len(self._to_connection) < _MOST:
-            wanted[self.fd] |= select.POLLIN
-        if self._to_line:
-            wanted[self.fd] |= select.POLLOUT
+        wanted = {self.fd: select.POLLIN | (select.POLLOUT if self._to_line else 0)}
         if self._connection is not None:
-            events = select.POLLIN if not self._said_end and len(self._to_line) < _MOST else 0
+            events = select.POLLIN if not self._said_end and self._credit > _KEPT else 0
             events |= select.POLLOUT if self._to_connection else 0
-            wanted[self._connection.fileno()] = events
-        return {fd: events for fd, events in wanted.items() if events}
+            if events:
+                wanted[self._connection.fileno()] = events
+        return wanted
 
     def ready(self, fd: int, events: int) -> None:
         """Do what these events allow. Raises BadLine for what is no frame."""
@@ -89,7 +93,7 @@ class Line:
                 if events & ~select.POLLOUT:
                     self._hear()
             elif self._connection is not None and fd == self._connection.fileno():
-                if events & ~select.POLLOUT and not self._said_end:
+                if events & ~select.POLLOUT and not self._said_end and self._credit > _KEPT:
                     self._read()
                 self._write()
         finally:
@@ -107,6 +111,7 @@ class Line:
         self._connection = connection
         self._carrying = True
         self._said_end = self._heard_end = self._stopped = self._shut = False
+        self._credit, self._owed = TO_GUEST if self._opened is None else TO_HOST, 0
 
     def _frame(self, kind: bytes, body: bytes = b"") -> None:
         self._to_line += _HEAD.pack(kind, len(body)) + body
@@ -149,8 +154,12 @@ class Line:
                 self._carrying, self._heard_end = True, False
                 self._frame(END)
         elif kind == DATA and not self._heard_end:
+            self._owed += len(body) + _KEPT
             if self._connection is not None and not self._stopped:
                 self._to_connection += body
+            self._acknowledge()
+        elif kind == ACK and len(body) == _AMOUNT.size:
+            self._credit += _AMOUNT.unpack(body)[0]
         elif kind == END and not self._heard_end:
             self._heard_end = True
             self._settle()
@@ -165,12 +174,13 @@ class Line:
         if self._connection is None:
             return
         try:
-            data = self._connection.recv(_PIECE)
+            data = self._connection.recv(min(_PIECE, self._credit - _KEPT))
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if data:
+            self._credit -= len(data) + _KEPT
             self._frame(DATA, data)
         else:
             self._said_end = True
@@ -187,6 +197,12 @@ class Line:
             self._stopped = True
             self._to_connection.clear()
             self._frame(STOP)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        if self._owed and not self._to_connection:
+            self._frame(ACK, _AMOUNT.pack(self._owed))
+            self._owed = 0
 
     def _settle(self) -> None:
         """Pass on the other end's half-closing, and end what ended on both sides."""
