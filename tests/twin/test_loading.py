@@ -122,6 +122,9 @@ HOSTILE_RULES = [
     "-A FORWARD -m recent --name ../x --set",
     "-A FORWARD -m nfacct --nfacct-name " + "x" * 32 + " -j DROP",
     "-A FORWARD -m mark --mark 0x1/0x1/0x1 -j DROP",
+    "-A FORWARD -m limit --limit 5/sec -j",
+    "-A FORWARD -m limit --limit 5/sec 6/sec -j DROP",
+    "-A FORWARD -m limit --limit -j DROP",
     "-A FORWARD -j NFQUEUE --queue-num 1",
     "-A FORWARD -j TPROXY --on-port 1 --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1",
     "-A FORWARD -j CT --helper ftp",
@@ -140,6 +143,12 @@ def test_a_hostile_rule_is_left_out_and_its_neighbours_go_in(line: str) -> None:
     assert [one.text for one in left_out] == [line]
     assert left_out[0].why
     assert not nfacct
+
+
+def test_a_damaged_rule_is_left_out_with_what_is_wrong_with_it() -> None:
+    save = parse_iptables_save(HEAD + '-A FORWARD -m comment --comment "x -j DROP\n' + END)
+    _, _, left_out = restore_step(save, "nft", "n")
+    assert [one.why for one in left_out] == ["a quote is opened and never closed"]
 
 
 def test_a_comment_of_two_lines_is_left_out_whole() -> None:
