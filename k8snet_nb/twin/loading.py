@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import FactBroken, FactMissing
 from ..facts import FactRef
@@ -77,19 +77,19 @@ class _Reader:
         try:
             return parse(self.source.read(ref))
         except FactMissing as error:
-            if fact in _EXPECTED or (fact == "ipvs-save.txt" and self._mode() == "ipvs"):
+            if fact in _EXPECTED or (fact == "ipvs-save.txt" and self._about().get("kube_proxy_mode") == "ipvs"):
                 self.left_out.append(LeftOut(self.node, fact, "", f"it was not recorded: {error.why}"))
         except FactBroken as error:
             self.left_out.append(LeftOut(self.node, fact, "", f"it cannot be read: {error.why}"))
         return None
 
-    def _mode(self) -> str | None:
+    def _about(self) -> dict[str, Any]:
+        """node.json, empty where there is none."""
         try:
             about = json.loads(self.source.read(FactRef("node.json", self.node)))
         except (FactMissing, FactBroken, ValueError):
-            return None
-        mode = about.get("kube_proxy_mode") if isinstance(about, dict) else None
-        return mode if isinstance(mode, str) else None
+            return {}
+        return about if isinstance(about, dict) else {}
 
     def sets(self) -> list[Step]:
         read = self._parsed("ipset.txt", lambda data: (parse_ipset(data, self.node), data.decode()))
@@ -125,7 +125,8 @@ class _Reader:
     def _flavour(self, save: Ruleset) -> str | None:
         if "legacy" in save.fact:
             return "legacy"
-        said = self.source.whose(FactRef(save.fact, self.node)) or ""
+        tools = self._about().get("tools")
+        said = str(tools.get("iptables")) if isinstance(tools, dict) else ""
         by_tool = "nft" if "nf_tables" in said else "legacy" if "legacy" in said else None
         return save.flavour or by_tool
 

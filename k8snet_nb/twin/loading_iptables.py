@@ -50,6 +50,8 @@ def _table_lines(
     yield f"*{table.name}"
     made = set[str]()
     for name, chain in table.items():
+        if not table.declares(name):
+            continue
         head = table.head(name)
         if why := chain_problem(table.name, name, chain.policy, head):
             left_out.append(LeftOut(node, save.fact, head, why))
@@ -59,7 +61,7 @@ def _table_lines(
     users = frozenset(made) - TABLES[table.name]
     for number in sorted(number for name in table for number in table.rules_of(name) or ()):
         rule = save.rule(number)
-        why = None if rule.chain in made else "its chain is left out"
+        why = None if rule.chain in made else "its chain is left out, or not declared"
         if why := why or rule_problem(rule, users, save.family):
             left_out.append(LeftOut(node, save.fact, rule.line, why))
             continue

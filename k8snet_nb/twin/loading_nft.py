@@ -75,7 +75,9 @@ def _frame_problem(table: Table) -> str | None:
         return "it has flags (dormant, owner), which its listing as JSON cannot give back"
     try:
         for chain in table.chains.values():
-            if why := text_problem(chain_text(chain, Problems()), frozenset()):
+            problems = Problems()
+            why = text_problem(chain_text(chain, problems), frozenset())
+            if why := why or next(iter(problems), None):
                 return f"chain {chain.name}: {why}"
     except _MALFORMED:
         return _MALFORMED_WHY
@@ -166,7 +168,7 @@ def _set_problem(one: NftSet, names: AbstractSet[str]) -> str | None:
         return _MALFORMED_WHY
     if problems:
         return f"nft's syntax cannot say it: {problems[0]}"
-    return next(filter(None, (text_problem(text, names) for text in texts)), None)
+    return text_problem("\n".join(texts), names)
 
 
 def _block_problem(text: str, table: Table) -> str | None:

@@ -48,6 +48,8 @@ NAME = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]{0,254}", re.ASCII)
 """Names of tables, chains and sets: nft's own grammar, without the backslash."""
 
 _TOKEN = re.compile(r'\s*("[^"]*"|@?[A-Za-z0-9_.:/+-]+|[][{}(),;=<>!&|^*])', re.ASCII)
+_INTERFACE = re.compile(r'"(?!-)[A-Za-z0-9._@:-]{1,15}\*?"', re.ASCII)
+_OF_INTERFACES = frozenset("iif iifname oif oifname sdif sdifname ibrname obrname ifname device devices".split())
 _NAMED_BY = frozenset(("chain", "set", "map", "jump", "goto", "counter", "quota", "limit"))
 _NUMBER = re.compile(r"-?\d{1,20}|0x[0-9a-fA-F]{1,128}|(?:\d{1,10}(?:ms|[wdhms])){1,6}", re.ASCII)
 _RAW_PAYLOAD = re.compile(r"@(?:ll|nh|th|ih)", re.ASCII)
@@ -57,21 +59,31 @@ _UNIT = re.compile(r"(?:[kmg]?bytes|packets)?/(?:second|minute|hour|day|week)", 
 def text_problem(text: str, names: AbstractSet[str]) -> str | None:
     """Why a piece of text is not given to nft; None when every word of it is known. ``names``: declared in its table.
 
-    A name is taken where it follows ``chain``, ``set``, ``map``, ``jump``, ``goto`` or ``@`` and is in ``names``.
+    A name is taken where it follows ``chain``, ``set``, ``map``, ``jump``, ``goto`` or ``@`` and is in ``names``. A
+    quoted string is taken as a comment or a prefix of a log, and as the name of an interface in a text that has to do
+    with interfaces: elsewhere nft would look it up as it does with a word.
     """
     at, before, end = 0, "", len(text.rstrip())
+    interfaces = False
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
             return f"{text[at : at + 40].strip()!r} is not something that nft's own listing has there"
         token, at = found[1], found.end()
-        if token[0] == '"':
-            if not token.isprintable():
-                return "a string in it holds characters that cannot be shown"
-        elif not _known(token, before, names):
+        interfaces = interfaces or token in _OF_INTERFACES
+        known = _string_known(token, before, names, interfaces) if token[0] == '"' else _known(token, before, names)
+        if not known:
             return f"{token!r} is no word of nft that the twin loads"
         before = token
     return None
+
+
+def _string_known(token: str, before: str, names: AbstractSet[str], interfaces: bool) -> bool:
+    if before in ("comment", "prefix"):
+        return token.isprintable()
+    if before == "name":
+        return token[1:-1] in names
+    return interfaces and _INTERFACE.fullmatch(token) is not None
 
 
 def _known(token: str, before: str, names: AbstractSet[str]) -> bool:

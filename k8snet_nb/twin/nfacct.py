@@ -6,6 +6,7 @@ name, in the network namespace in which it runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -33,7 +34,7 @@ def make_accounting(names: Iterable[str]) -> None:
         for number, name in enumerate(names, 1):
             netlink.send(_request(number, name))
             (error,) = struct.unpack_from("=i", netlink.recv(4096), _HEADER.size)
-            if error:
+            if error not in (0, -errno.EBUSY):  # EBUSY: there is one of this name
                 raise OSError(-error, f"accounting object {name}: {os.strerror(-error)}")
 
 
