@@ -9,10 +9,10 @@ changed. How a connection ends is told by what the kernel reported (``connect(2)
 - ``reset``: it was established and broke off before the answer;
 - ``timeout``: nothing came: dropped, or nobody is there.
 
-Two limits of the kernel's show here. Between namespaces of one machine an ICMP error can come back before
+Two limits of the kernel's show here. Between namespaces of one machine an ICMPv6 error can come back before
 ``connect(2)`` has let go of its socket, and is not heeded then (``LockDroppedIcmps`` of ``nstat``); the one to the next
-SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second (``icmp_ratelimit``): of many refused at once most hear
-nothing.
+SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second
+(``icmp_ratelimit``): of many refused at once most hear nothing.
 """
 
 from __future__ import annotations
