@@ -8,6 +8,11 @@ changed. How a connection ends is told by what the kernel reported (``connect(2)
 - ``unreachable``: another ICMP error, or this namespace has no way there (no route, a packet filter that says so);
 - ``reset``: it was established and broke off before the answer;
 - ``timeout``: nothing came: dropped, or nobody is there.
+
+Two limits of the kernel's show here. Between namespaces of one machine an ICMPv6 error can come back before
+``connect(2)`` has let go of its socket, and is not heeded then (``LockDroppedIcmps`` of ``nstat``); the one to the next
+SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second
+(``icmp_ratelimit``): of many refused at once most hear nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from ..text import printable
 __all__ = ["Answer", "Plan", "connect"]
 
 _SO_MARK = 36  # socket.SO_MARK since Python 3.11 on Linux; a number lets this module load elsewhere
+_RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 _PORTS = range(1, 65536)
 _LIMITS = {"count": (1, 10_000), "concurrency": (1, 4_000)}
 _MOST = 65536
@@ -195,6 +201,8 @@ def _socket(plan: Plan) -> socket.socket:
     try:
         client = socket.socket(family, *_SOCKETS[plan.protocol])
         client.setblocking(False)
+        if plan.protocol == "udp":  # else a connected UDP socket is told of port unreachable only, see ip(7)
+            client.setsockopt(*_RECVERR[family], 1)
         if plan.mark is not None:
             what = f"mark {plan.mark}"
             client.setsockopt(socket.SOL_SOCKET, _SO_MARK, plan.mark)

@@ -98,12 +98,15 @@ class Zone:
             return _bare(wire, dns.rcode.NOTIMP)
         try:
             query = dns.message.from_wire(wire)
-            if len(query.question) != 1:
-                return _bare(wire, dns.rcode.FORMERR)
-            limit = min(max(512, query.payload), _MOST) if transport == "udp" else 65535
-            return self._reply(query, wire, transport, limit, who)
         except _BROKEN:
             return _bare(wire, dns.rcode.FORMERR)
+        if len(query.question) != 1:
+            return _bare(wire, dns.rcode.FORMERR)
+        limit = min(max(512, query.payload), _MOST) if transport == "udp" else 65535
+        try:
+            return self._reply(query, wire, transport, limit, who)
+        except _BROKEN:
+            return _bare(wire, dns.rcode.SERVFAIL)
 
     def _reply(
         self, query: dns.message.Message, wire: bytes, transport: str, limit: int, who: Sequence[str]
@@ -235,11 +238,29 @@ def _quoted(text: str) -> bytes:
 
 
 def _wire(reply: dns.message.Message, limit: int) -> bytes:
-    """The reply's bytes; dnspython shuffles the records of one name, as CoreDNS does with its plugin loadbalance."""
-    try:
-        return reply.to_wire(max_size=limit, prefer_truncation=True)
-    except dns.exception.TooBig:  # not even the question fits
-        return _bare(reply.to_wire(), reply.rcode())
+    """The reply's bytes; dnspython shuffles the records of one name, as CoreDNS does with its plugin loadbalance.
+
+    Too long: without what is only additional; then with as many answers as fit about, and the TC flag (RFC 2181 section
+    9).
+    """
+    while True:
+        try:
+            return reply.to_wire(max_size=limit)
+        except dns.exception.TooBig:
+            if reply.additional:
+                reply.additional = []
+                continue
+            reply.flags |= dns.flags.TC
+            if not reply.answer:
+                reply.authority = []
+                return reply.to_wire()
+            last = reply.answer[-1]
+            if len(last) < 2:
+                reply.answer = reply.answer[:-1]
+                continue
+            texts = [rdata.to_text() for rdata in last][: len(last) * 3 // 4]
+            kind = dns.rdatatype.to_text(last.rdtype)
+            reply.answer = [*reply.answer[:-1], dns.rrset.from_text(last.name, last.ttl, "IN", kind, *texts)]
 
 
 def _bare(wire: bytes, rcode: int) -> bytes:

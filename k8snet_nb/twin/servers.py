@@ -38,7 +38,7 @@ _SLOW, _KEPT, _DRAIN = 10.0, 600.0, 1.0
 """Seconds: for a whole request to come in; for a kept connection to be silent; for a client to close after us."""
 
 _HEAD, _BACKLOG, _MOST_OPEN = 16384, 1024, 4000
-_AT_ONCE = 64
+_AT_ONCE, _SO_RCVBUFFORCE = 256, 33
 _METHOD = 16
 """No HTTP method is longer than this: a first line that does not name one by then is no HTTP."""
 
@@ -113,7 +113,9 @@ def _bound(listener: Listener) -> socket.socket:
     six = ":" in listener.address
     bound = socket.socket(socket.AF_INET6 if six else socket.AF_INET, *kinds[listener.protocol])
     try:
-        if listener.protocol != "udp":
+        if listener.protocol == "udp":
+            _long_queue(bound)
+        else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if six:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -289,16 +291,19 @@ def _told(listener: Listener, ends: dict[str, Any]) -> tuple[str, ...]:
 def _datagrams(bound: socket.socket, listener: Listener, zone: Zone | None) -> None:
     """Answer what has come in, from the address that it came to; not so much at once that TCP clients starve.
 
-    A reply that does not leave (the queue is full, the client's port is 0) is lost, as in any network.
+    Read first, then answered: the kernel's queue is short. A reply that does not leave (that queue is full, the client
+    says its port is 0) is lost, as in any network.
     """
     own = bound.getsockname()
-    for _ in range(_AT_ONCE):
+    came: list[tuple[bytes, Any]] = []
+    while len(came) < _AT_ONCE:
         try:
-            data, peer = bound.recvfrom(65535)
+            came.append(bound.recvfrom(65535))
         except BlockingIOError:
-            return
+            break
         except OSError:
             continue  # an ICMP error for an earlier reply: that client is gone
+    for data, peer in came:
         ends = _who(own, peer)
         if listener.kind == "dns" and zone is not None:
             reply = zone.answer(data, "udp", _told(listener, ends))
@@ -307,3 +312,10 @@ def _datagrams(bound: socket.socket, listener: Listener, zone: Zone | None) -> N
         if reply is not None:
             with contextlib.suppress(OSError):
                 bound.sendto(reply, peer)
+
+
+def _long_queue(bound: socket.socket) -> None:
+    """Room for a crowd's datagrams: as much as this process may have (``socket(7)``, SO_RCVBUFFORCE)."""
+    for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):
+        with contextlib.suppress(OSError):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
