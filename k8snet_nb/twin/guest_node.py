@@ -41,14 +41,22 @@ def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: soc
     config = {"plan": base64.b64encode(pickle.dumps((plan, zone, number))).decode()}
     try:
         enter_network(wire)
-        with Guest(NODE, tap=tap, bridge=BRIDGE, server="twin.guest_node:serve", config=config, lines=_LINES) as guest:
-            status, said = run_tool(("ip", "link", "set", tap, "master", BRIDGE, "up"))
-            if status:
-                raise TwinError(f"the guest's tap could not be plugged in: {said}")
+        _plug_in(tap)
+        with Guest(
+            NODE, tap=tap, bridge=BRIDGE, server="twin.guest_node:serve", config=config, lines=_LINES
+        ) as guest:
             control.send(json.dumps(guest.request({"op": "left_out"})).encode())
             _hand_on(guest, control)
     except TwinError as error:
         control.send(json.dumps({"error": str(error)}).encode())
+
+
+def _plug_in(tap: str) -> None:
+    """The tap is up before the guest is: its driver gives a device up for good that refuses one packet."""
+    lines = f"tuntap add {tap} mode tap\nlink set {tap} master {BRIDGE}\nlink set {tap} up\n"
+    status, said = run_tool(("ip", "-batch", "-"), lines)
+    if status:
+        raise TwinError(f"the guest's tap could not be plugged in: {said}")
 
 
 def _hand_on(guest: Guest, control: socket.socket) -> None:
