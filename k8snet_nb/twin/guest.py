@@ -190,7 +190,7 @@ class Guest:
 
     def agent(self) -> socket.socket:
         """A connection whose other end is an agent in the guest, which ends with it."""
-        return self.stream(program("agent"))
+        return self.stream(boot_command("k8snet_nb.agent"))
 
     def close(self) -> None:
         """End the guest with everything in it, and wait until it is gone."""

@@ -42,9 +42,7 @@ def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: soc
     try:
         enter_network(wire)
         _plug_in(tap)
-        with Guest(
-            NODE, tap=tap, bridge=BRIDGE, server="twin.guest_node:serve", config=config, lines=_LINES
-        ) as guest:
+        with Guest(NODE, tap=tap, bridge=BRIDGE, server="twin.guest_node:serve", config=config, lines=_LINES) as guest:
             control.send(json.dumps(guest.request({"op": "left_out"})).encode())
             _hand_on(guest, control)
     except TwinError as error:
