@@ -12,7 +12,7 @@ from . import words
 from .model import Link, NodePlan, PodPlan, Route, Space
 from .planning_facts import Notes, Reader, SpaceFacts
 from .planning_links import Roles, own_links, plan_links
-from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique_pids
+from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique
 from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import node_sysctls, space_sysctls
 from .planning_wire import Interface, NodeOnWire, Ways
@@ -71,7 +71,7 @@ def node_plan(
     plans, links = _pods(reader, found, view, links)
     links = (*links, *_from_here(plans, links, notes, node))
     space = _space(reader, facts, view, links, has_ipv6(links))
-    plan = NodePlan(node, space, unique_pids(plans))
+    plan = NodePlan(node, space, unique(plans))
     return BuiltNode(plan, _on_wire(plan, facts, wires, node_ips, plans, found))
 
 

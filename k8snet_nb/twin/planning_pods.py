@@ -20,7 +20,7 @@ from .planning_links import Roles, plan_links
 from .planning_routes import plan_neighbours, plan_routes, plan_rules, withdrawn
 from .planning_sysctls import space_sysctls
 
-__all__ = ["FoundPod", "find_pods", "has_ipv6", "made_up", "plan_pod", "unique_pids"]
+__all__ = ["FoundPod", "find_pods", "has_ipv6", "made_up", "plan_pod", "unique"]
 
 MOST_PODS = 1000
 _MOST_TEXT = 65536
@@ -84,7 +84,7 @@ def plan_pod(reader: Reader, found: FoundPod, node: str, processes: NodeView) ->
     return PodPlan(
         namespace=pod.namespace,
         name=pod.name,
-        uid=pod.uid,
+        uid=_uid(pod, notes, node),
         cgroup=_cgroup(found, processes, notes),
         pids=_pids(found, notes, node),
         netns=None if found.box.host_network else _bound(found, notes, node),
@@ -208,8 +208,7 @@ def _cgroup(found: FoundPod, view: NodeView, notes: Notes) -> str:
                     notes.add(view.node, "processes.json", path, error)
     try:
         return f"/kubepods/besteffort/pod{words.uid(found.pod.uid)}/{zlib.crc32(found.pod.uid.encode()):064x}"
-    except ValueError as error:
-        notes.add(view.node, "pods.json", found.pod.key, error)
+    except ValueError:  # noted with the uid itself
         return "/"
 
 
@@ -222,6 +221,14 @@ def _pids(found: FoundPod, notes: Notes, node: str) -> tuple[int, ...]:
         except ValueError as error:
             notes.add(node, "pod.json", found.pod.key, error)
     return tuple(good)
+
+
+def _uid(pod: PodValue, notes: Notes, node: str) -> str:
+    try:
+        return words.uid(pod.uid)
+    except ValueError as error:
+        notes.add(node, "pods.json", pod.key, error)
+        return ""
 
 
 def _bound(found: FoundPod, notes: Notes, node: str) -> str | None:
@@ -242,12 +249,13 @@ def _resolv_conf(reader: Reader, pod: PodValue, node: str) -> str:
     return text
 
 
-def unique_pids(pods: Sequence[PodPlan]) -> tuple[PodPlan, ...]:
-    """Each pid only once on a node: a second claim to one is dropped."""
-    seen: set[int] = set()
+def unique(pods: Sequence[PodPlan]) -> tuple[PodPlan, ...]:
+    """Each pid, and each name of a namespace, only once on a node: a second claim to one is dropped."""
+    seen: set[int | str] = set()
     found = []
     for pod in pods:
         mine = tuple(pid for pid in pod.pids if pid not in seen)
-        seen |= set(mine)
-        found.append(replace(pod, pids=mine))
+        netns = None if pod.netns in seen else pod.netns
+        seen |= {*mine, *([netns] if netns else [])}
+        found.append(replace(pod, pids=mine, netns=netns))
     return tuple(found)
