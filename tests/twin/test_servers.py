@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -309,6 +310,24 @@ def test_a_crowd_of_bad_clients_harms_nobody(all_kinds: Pair) -> None:
         return [answer.end for plan in plans for answer in connect(plan)]
 
     assert running(all_kinds.client, work) == ["ok"] * 100
+
+
+def test_a_client_that_waits_for_the_end_need_not_wait_long(all_kinds: Pair) -> None:
+    """The server says that it is done, and does not wait for the client to say so first."""
+
+    def seconds() -> float:
+        begun = time.monotonic()
+        raw(all_kinds, 8080, [b"GET / HTTP/1.1\r\n\r\n"])
+        return time.monotonic() - begun
+
+    assert min(seconds() for _ in range(5)) < 0.9
+
+
+def test_datagrams_of_a_crowd_have_room_to_wait(all_kinds: Pair) -> None:
+    told = all_kinds.lab.run(all_kinds.server, ["ss", "-Huamn", "sport", "=", ":7"])
+    room = [int(found) for found in re.findall(r"\brb(\d+)", told)]
+    assert len(room) == 2
+    assert min(room) > 212992  # what a socket has that asks for nothing
 
 
 def test_json_of_tcp_names_both_ends(all_kinds: Pair) -> None:
