@@ -77,10 +77,10 @@ class Line:
         if not self.alive:
             return {}
         wanted = {self.fd: select.POLLIN | (select.POLLOUT if self._to_line else 0)}
-        if self._connection is not None:
+        if self._connection is not None and not self._stopped:
             events = select.POLLIN if not self._said_end and self._credit > _KEPT else 0
             events |= select.POLLOUT if self._to_connection else 0
-            if events:
+            if events or self._said_end:  # without any event: whether both directions of it were closed
                 wanted[self._connection.fileno()] = events
         return wanted
 
@@ -96,6 +96,8 @@ class Line:
                 if events & ~select.POLLOUT and not self._said_end and self._credit > _KEPT:
                     self._read()
                 self._write()
+                if events & select.POLLHUP and self._said_end:
+                    self._stop()
         finally:
             self._settle()
 
@@ -164,9 +166,12 @@ class Line:
             self._heard_end = True
             self._settle()
         elif kind == STOP:
-            if self._connection is not None:
+            if self._connection is not None and not self._said_end:
                 with suppress(OSError):  # whoever writes to the other end of it now fails, as with a closed socket
                     self._connection.shutdown(socket.SHUT_RD)
+                self._said_end = True
+                self._frame(END)
+                self._settle()
         else:
             raise BadLine(f"a frame of kind {kind!r} with {len(body)} bytes cannot come here")
 
@@ -194,10 +199,16 @@ class Line:
         except BlockingIOError:
             return
         except OSError:
+            self._stop()
+        self._acknowledge()
+
+    def _stop(self) -> None:
+        """Nobody takes what the other end sends."""
+        if not self._stopped:
             self._stopped = True
             self._to_connection.clear()
             self._frame(STOP)
-        self._acknowledge()
+            self._acknowledge()
 
     def _acknowledge(self) -> None:
         if self._owed and not self._to_connection:
