@@ -179,9 +179,9 @@ def _block_problem(text: str, table: Table) -> str | None:
     depth = 1
     rest = body.rstrip()
     bare = re.sub(r'"[^"]*"', '""', rest)
-    for at, char in enumerate(bare):
-        depth += (char == "{") - (char == "}")
-        if depth == 0 and at != len(bare) - 1:
+    for brace in re.finditer("[{}]", bare):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0 and brace.end() != len(bare):
             return "its text ends before its end"
     if depth:
         return "its text has no end"

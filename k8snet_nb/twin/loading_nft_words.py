@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from ipaddress import ip_network
 
 __all__ = ["NAME", "WORDS", "text_problem"]
@@ -94,6 +95,7 @@ def _known(token: str, before: str, names: AbstractSet[str]) -> bool:
     return (before in _NAMED_BY and token in names) or _value(token)
 
 
+@lru_cache(maxsize=65536)
 def _value(token: str) -> bool:
     """A number, an address, a prefix or a range of these, or a rate such as 5/second."""
     if _NUMBER.fullmatch(token) or _address(token):

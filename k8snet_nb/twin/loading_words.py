@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from ..parse.iptables_rule import Match, Option, Rule, split_words
@@ -34,6 +35,7 @@ def _like(pattern: str) -> Callable[[str], object]:
     return re.compile(pattern, re.ASCII).fullmatch
 
 
+@lru_cache(maxsize=65536)
 def is_prefix(text: str) -> bool:
     """An address or a prefix, without a zone."""
     try:
@@ -55,6 +57,7 @@ def is_range(text: str) -> bool:
 _NAT_PORT = re.compile(r"\d{1,5}(?:-\d{1,5}(?:/\d{1,5})?)?", re.ASCII)
 
 
+@lru_cache(maxsize=65536)
 def _nat_to(text: str) -> bool:
     """ADDRESS[-ADDRESS][:PORT[-PORT[/BASE]]], an IPv6 address in brackets where a port follows."""
     if text.startswith("["):
