@@ -106,6 +106,10 @@ def test_what_cannot_be_done_is_told(guest: Guest) -> None:
         guest.request({"op": "dance"})
 
 
+def test_what_a_command_leaves_running_holds_nobody_up(guest: Guest) -> None:
+    assert guest.run(["sh", "-c", "sleep 60 & echo done"], seconds=10).out == "done\n"
+
+
 @pytest.mark.parametrize(
     ("tool", "fact"),
     [
