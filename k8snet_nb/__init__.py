@@ -12,13 +12,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .cluster import Cluster, Node, Pod, Service
 from .errors import K8snetError
 from .render import as_kubectl
-from .sources.opening import open_live, open_source
+from .sources.opening import ENVIRONMENT, open_live, open_source
+from .sources.progress import Progress, WhenSlow
 
 if TYPE_CHECKING:
     from .show import (
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
         conntrack_live,
         dns_panel,
         draw_dns,
+        draw_journey,
         draw_translation,
         draw_wiring,
         enter,
         exercise,
+        investigate,
         live_agents,
         panel,
     )
@@ -57,11 +61,13 @@ __all__ = [
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_journey",
     "draw_translation",
     "draw_wiring",
     "enter",
     "errors",
     "exercise",
+    "investigate",
     "live_agents",
     "open",
     "panel",
@@ -78,10 +84,12 @@ _SHOWN = (
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_journey",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "investigate",
     "live_agents",
     "panel",
 )
@@ -97,11 +105,24 @@ def open(source: str | os.PathLike[str] | None = None, **live: Any) -> Cluster: 
     Without an argument the environment variable K8SNET_SOURCE decides, without that the bundled recording does.
     Raises NotARecording, UnknownFormat, UnsafeRecording or SourceError. Facts are read when their answer is asked for.
     """
+    if (source if source is not None else os.environ.get(ENVIRONMENT)) == "live":
+        return Cluster(open_live(**{"progress": _notebook_progress(), **live}))
     if not live:
         return Cluster(open_source(source))
-    if source != "live":
-        raise errors.SourceError(f'{", ".join(live)}: only for open("live", ...), not for {source!r}')
-    return Cluster(open_live(**live))
+    raise errors.SourceError(f'{", ".join(live)}: only for open("live", ...), not for {source!r}')
+
+
+def _notebook_progress() -> WhenSlow | None:
+    """A bar in a notebook; None elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return None
+
+    def bar() -> Progress:
+        from .show.progress import ProgressBar
+
+        return ProgressBar()
+
+    return WhenSlow(bar)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,8 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     ├── Stopped                a long reading was stopped on request
     ├── Refused                this cannot be done on this source; the message lists what can
     ├── AgentError             the program that reads a node's kernel did not answer
-    └── GuestError             a guest kernel (User-Mode Linux) did not start, or could not do what was asked
+    └── TwinError              a twin cannot be made, found or asked
+        └── GuestError         its guest kernel (User-Mode Linux) did not start, or could not do what was asked
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "Refused",
     "SourceError",
     "Stopped",
+    "TwinError",
     "UnknownFormat",
     "UnsafeRecording",
 ]
@@ -64,7 +66,12 @@ class UnsafeRecording(SourceError):
 
 
 class FactError(K8snetError):
-    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason."""
+    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason.
+
+    ``passing``: the trouble of a moment, as of a server that is busy; asking again may help.
+    """
+
+    passing = False
 
     def __init__(self, fact: str, where: str, why: str, advice: str = "") -> None:
         self.fact, self.where, self.why, self.advice = fact, where, why, advice
@@ -105,5 +112,9 @@ class AgentError(K8snetError):
         super().__init__(text)
 
 
-class GuestError(K8snetError):
+class TwinError(K8snetError):
+    """A twin cannot be made on this machine, is not there, or did not do what was asked."""
+
+
+class GuestError(TwinError):
     """A guest kernel cannot be started here, ended, or could not do what was asked; the message holds its words."""

@@ -19,7 +19,7 @@ LIBRARIES = {
     "explain": {*TABLES, "dns"},
     "parse": {*TABLES, "dns"},
     "record": {"dns"},
-    "show": {*TABLES, "IPython", "ipywidgets", "matplotlib"},
+    "show": {*TABLES, "IPython", "PIL", "ipywidgets", "matplotlib"},
     "sources": {"kubernetes", "urllib3", "websocket"},  # the last two: what the client itself speaks through
     "twin": {*TABLES, "dns"},
 }

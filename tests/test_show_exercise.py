@@ -199,6 +199,10 @@ RECORDED = {
     "09-2": ("node-one", "node-two, node-three"),
     "09-3": ("node-one", "node-two, node-three"),
     "09-4": ("1.11", "1.35"),
+    "11-1": ("10.244.3.3", "10.244.18.5"),
+    "11-2": ("node-three", "node-one"),
+    "11-3": ("172.30.0.12", "172.30.0.13"),
+    "11-4": ("13", "11"),
 }
 """A wrong and the right answer on the bundled recording, read off the recording by hand."""
 
@@ -234,6 +238,12 @@ def test_the_lessons_exercises_on_the_bundled_recording(number: str, cluster: kn
         ("08-1", 2, "may not use them here"),
         ("08-4", 0, "IPVS does not leave such a client alone"),
         ("09-1", 13, "One rule comes before that chain"),
+        ("11-1", "10.32.62.13", "never was a source"),
+        ("11-1", "172.30.0.11", "a rule that masquerades"),
+        ("11-2", "node-two", "leaves as the pod's own"),
+        ("11-3", "10.32.62.13", "does not leave the node like that"),
+        ("11-4", 5, "which still forwards"),
+        ("11-4", 9, "thrown away after that"),
     ],
 )
 def test_likely_slips_are_explained(number: str, given: object, why: str, cluster: kn.Cluster) -> None:

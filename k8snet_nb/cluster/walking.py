@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["walk"]
+__all__ = ["not_evaluated", "walk"]
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _STOPS = {"reject": "rejected", "drop": "dropped"}
@@ -59,7 +59,7 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     outcome = where.rules.evaluate(packet, view)
     hops = [Hop(where.name, f"{step.place}", step.says, step.text) for step in outcome.steps]
     ends, evidence = _ends(cluster, where, packet, outcome, hops)
-    not_evaluated = tuple(dict.fromkeys(_not_evaluated(cluster, sender.pod, ends, where)))
+    skipped = tuple(dict.fromkeys(not_evaluated(cluster, sender.pod, ends, where)))
     unknown = outcome.unknown + (("the rules were only partly readable",) if outcome.partial else ())
     unknown += tuple(dict.fromkeys(end.doubt for end in ends if end.doubt))
     return Walk(
@@ -67,12 +67,12 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
         destination=_spelled(packet),
         node=where.name,
         mode=where.rules.mode.mode,
-        verdict=verdict_of(ends, not_evaluated, unknown),
+        verdict=verdict_of(ends, skipped, unknown),
         hops=tuple(hops),
         ends=ends,
         steps=outcome.steps,
         evidence=steps_as_evidence(outcome.steps, where.name, cluster.source.command) + evidence,
-        not_evaluated=not_evaluated,
+        not_evaluated=skipped,
         unknown=unknown,
     )
 
@@ -274,7 +274,8 @@ def _nobody_there(cluster: Cluster, node: Node, address: str, route: Route) -> s
     return f"in the cluster's range {inside}, but nobody has it" if inside else ""
 
 
-def _not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, ...], node: Node) -> Iterator[str]:
+def not_evaluated(cluster: Cluster, sender: PodValue | None, ends: tuple[End, ...], node: Node) -> Iterator[str]:
+    """What could stop a packet between a sender and these ends and is not evaluated, in words."""
     try:
         policies = cluster.api.items("networkpolicies")
     except FactMissing as error:

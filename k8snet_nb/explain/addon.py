@@ -14,9 +14,10 @@ from ..facts import Evidence, FactRef
 from ..parse.links import Link, Route, route_to
 from ..render import Report, Shown
 
-__all__ = ["NodeNetwork", "node_network"]
+__all__ = ["TUNNELS", "NodeNetwork", "node_network"]
 
-_TUNNELS = {"vxlan", "geneve", "ipip", "sit", "ip6tnl", "gre", "gretap", "ip6gre", "erspan", "wireguard", "tun"}
+TUNNELS = {"vxlan", "geneve", "ipip", "sit", "ip6tnl", "gre", "gretap", "ip6gre", "erspan", "wireguard", "tun"}
+"""Kinds of interface that wrap a packet into another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _path(
     route = route_to(ip, routes)
     if route is None or route.dev is None or route.dev not in links:
         return "unknown", route
-    if links[route.dev].kind in _TUNNELS or route.raw.get("encap"):
+    if links[route.dev].kind in TUNNELS or route.raw.get("encap"):
         return "encapsulated", route
     if route.via in nodes:
         return "routed", route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OPTIONS", "socket_text"]
+__all__ = ["OPTIONS", "listening", "socket_text"]
 
 OPTIONS = frozenset("tunapl46")
 """The options of ss that ``ss -tunap`` can answer; -n must be among them: names of ports are not in the fact."""
@@ -53,3 +53,19 @@ def _table(rows: list[tuple[str, ...]], first: int) -> str:
         process = row[-1]
         lines.append((line + (f" {process}" if process and process != "Process" else process)).rstrip())
     return "".join(f"{line}\n" for line in lines)
+
+
+def listening(text: str, protocol: str, address: str, port: int) -> str | None:
+    """The line of ``ss -tunap`` whose socket waits for this address and port, as it is printed; None when none does.
+
+    Raises ValueError with the line that is no socket's. SCTP's sockets are not in that list.
+    """
+    anywhere = ("*", "::") if ":" in address else ("*", "::", "0.0.0.0")  # noqa: S104 - as ss prints it
+    for line in text.splitlines()[1:]:
+        row = _cells(line) if line.strip() else ()
+        if not row or row[0] != protocol or row[1] not in _LISTENING or row[5] != str(port):
+            continue
+        held = row[4].partition("%")[0].strip("[]").removeprefix("::ffff:")
+        if held == address or held in anywhere:
+            return line.strip()
+    return None

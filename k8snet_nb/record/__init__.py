@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .check import Checked, Finding, check_recording
+from .over_time import Spans
 from .recorder import Recorded, record
 
-__all__ = ["Checked", "Finding", "Recorded", "check_recording", "record"]
+__all__ = ["Checked", "Finding", "Recorded", "Spans", "check_recording", "record"]

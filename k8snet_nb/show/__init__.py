@@ -9,12 +9,14 @@ from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
+from .investigate import investigate
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .journey import JourneyDrawing, draw_journey
     from .translation import TranslationDrawing, draw_translation
     from .wiring import WiringChart, draw_wiring
 
@@ -27,6 +29,7 @@ __all__ = [
     "Exercise",
     "Feedback",
     "ItemSelector",
+    "JourneyDrawing",
     "NodeSelector",
     "Panel",
     "PodSelector",
@@ -40,10 +43,12 @@ __all__ = [
     "conntrack_live",
     "dns_panel",
     "draw_dns",
+    "draw_journey",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "investigate",
     "live_agents",
     "panel",
 ]
@@ -52,10 +57,12 @@ __all__ = [
 _DRAWN = {
     "DnsChart": "dns",
     "DnsPanel": "dns",
+    "JourneyDrawing": "journey",
     "TranslationDrawing": "translation",
     "WiringChart": "wiring",
     "dns_panel": "dns",
     "draw_dns": "dns",
+    "draw_journey": "journey",
     "draw_translation": "translation",
     "draw_wiring": "wiring",
     "conntrack_chart": "conntrack",

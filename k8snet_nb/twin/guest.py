@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..errors import GuestError
+from ..sources.transport import boot_command
 from .guest_modules import MODULES, modules_in_order
 from .guest_requests import read_line
-from .program import program
 
 __all__ = ["Guest", "GuestRan", "unavailable"]
 
@@ -93,7 +93,7 @@ class Guest:
             "server": server,
             "config": dict(config or {}),
         }
-        init = program("twin.guest_init", libraries=True)
+        init = boot_command("k8snet_nb.twin.guest_init", site=True)
         self._lock = threading.Lock()
         self._words = os.memfd_create("k8snet-guest")
         self._control, theirs = socket.socketpair()
@@ -111,7 +111,7 @@ class Guest:
             apart += ["--user", "--map-root-user"]
         with theirs:
             return subprocess.Popen(
-                [*apart, "--", *program("twin.guest_host", config)],
+                [*apart, "--", *boot_command("k8snet_nb.twin.guest_host"), config],
                 stdin=subprocess.DEVNULL,
                 stdout=self._words,
                 stderr=self._words,
@@ -190,7 +190,7 @@ class Guest:
 
     def agent(self) -> socket.socket:
         """A connection whose other end is an agent in the guest, which ends with it."""
-        return self.stream(program("agent"))
+        return self.stream(boot_command("k8snet_nb.agent"))
 
     def close(self) -> None:
         """End the guest with everything in it, and wait until it is gone."""

@@ -14,6 +14,8 @@ from . import (
     lesson_07,
     lesson_08,
     lesson_09,
+    lesson_10,
+    lesson_11,
 )
 
 __all__ = ["EXERCISES"]
@@ -29,6 +31,8 @@ _LESSONS = (
     lesson_07,
     lesson_08,
     lesson_09,
+    lesson_10,
+    lesson_11,
 )
 
 EXERCISES: dict[str, Question] = {entry.number: entry for lesson in _LESSONS for entry in lesson.EXERCISES}
