@@ -1,5 +1,5 @@
 """The command ``k8snet``: opens the lessons in JupyterLab; records, checks, cleans (:mod:`.record.commands`);
-judges a cluster (:mod:`.cluster.check_command`).
+judges a cluster (:mod:`.cluster.check_command`); brings a recording to life (:mod:`.twin.commands`).
 
 In a checkout the lessons are opened where they are. An installed package carries a copy of them, which is laid into
 a folder of the user's; files that the user changed there are kept.
@@ -22,7 +22,8 @@ from urllib.parse import quote
 
 from .cluster.check_command import add_check_cluster, check_cluster
 from .errors import K8snetError
-from .record.commands import add_commands, run_command
+from .record import commands as recording
+from .twin import commands as twins
 
 __all__ = ["lay_lessons", "lessons_folder", "main"]
 
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "check-cluster":
             return check_cluster(options)
-        done = run_command(options)
+        done = recording.run_command(options)
+        if done is None:
+            done = twins.run_command(options)
         if done is not None:
             return done
         root, first = lessons_folder(options.dir)
@@ -73,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where the lessons go; by default a checkout's own, else ./k8snet-lessons",
     )
     lab.add_argument("--dry-run", action="store_true", help="lay the lessons, print the command, do not start it")
-    add_commands(commands)
+    recording.add_commands(commands)
     add_check_cluster(commands)
+    twins.add_commands(commands)
     return parser
 
 

@@ -18,6 +18,7 @@ from ..explain.entry import default_client, find_target
 from ..explain.journey.values import Journey
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.outcome import NodeView
+from ..explain.spread import Sent
 from ..explain.translation import Translation
 from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
@@ -40,6 +41,7 @@ from .journeying import journey_of
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
+from .sending import send
 from .service import Service
 from .settling import settled_drift
 from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
@@ -208,6 +210,25 @@ class Cluster(Shown):
         conntrack held, where there was one. Raises Refused, NotFound, FactMissing, FactBroken.
         """
         return journey_of(self, src, service, port, backend, family)
+
+    def send(
+        self,
+        service: str,
+        port: str | int | None = None,
+        client: str | None = None,
+        node: str | None = None,
+        entry: str = "cluster_ip",
+        family: int | None = None,
+        count: int = 100,
+        timeout: float = 2.0,
+    ) -> Sent:
+        """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
+
+        ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
+        ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
+        connection. The rest as for :meth:`translate`. Raises Refused for any other source, TwinError.
+        """
+        return send(self, service, port, client, node, entry, family, count, timeout)
 
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.

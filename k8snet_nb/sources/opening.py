@@ -28,12 +28,17 @@ BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
 def open_source(what: str | os.PathLike[str] | None = None) -> Source:
     """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording.
 
-    ``"node"`` is this machine as one node, ``"live"`` the cluster of the current kubeconfig context, API only; a folder
-    of that name is opened as ``"./node"``.
+    ``"node"`` is this machine as one node, ``"live"`` the cluster of the current kubeconfig context, API only,
+    ``"twin"`` the running twin (``"twin:NAME"`` where there are several); a folder of such a name is opened as
+    ``"./node"``.
     """
     chosen = what if what is not None else os.environ.get(ENVIRONMENT) or BUNDLED
     if chosen == "live":
         return open_live()
+    if chosen == "twin" or (isinstance(chosen, str) and chosen.startswith("twin:")):
+        from .twin import TwinSource
+
+        return TwinSource(str(chosen).partition(":")[2] or None)
     if chosen == "node":
         from .node import NodeSource
 
