@@ -32,8 +32,8 @@ import dns.exception
 import dns.message
 import dns.rdataclass
 
-from ..errors import Refused
-from ..text import printable
+from ...errors import Refused
+from ...text import printable
 
 __all__ = ["Answer", "Plan", "connect"]
 

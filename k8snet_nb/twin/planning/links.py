@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
-from ..parse import links as parsed
-from . import words
-from .model import Link
-from .planning_facts import Notes
+from ...parse import links as parsed
+from .. import words
+from ..model import Link
+from .facts import Notes
 
 __all__ = ["MOST_ADDRESSES", "MOST_LINKS", "Roles", "fallback_tunnel", "own_links", "plan_links"]
 

@@ -25,9 +25,9 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
-from ..text import printable
+from ...text import printable
+from ..model import Listener
 from .dns_server import Zone
-from .model import Listener
 
 __all__ = ["PATIENCE", "serve"]
 
