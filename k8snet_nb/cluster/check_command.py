@@ -18,6 +18,7 @@ from .finding import COLUMNS, finding_of
 
 __all__ = ["check_cluster"]
 
+
 def check_cluster(options: argparse.Namespace) -> int:
     """Print the findings; the exit status. Raises K8snetError where the source cannot be opened."""
     nodes = [options.node] if options.node else None

@@ -56,14 +56,8 @@ def main() -> None:
     ) as kernel:
         for _, theirs in pairs:
             theirs.close()
-        Relay([Line(ours.fileno()) for ours, _ in pairs], control, _pipe(kernel), config["words"]).run()
+        Relay([Line(ours.fileno()) for ours, _ in pairs], control, kernel, config["words"]).run()
         os._exit(0)  # and with process 1 everything in this namespace
-
-
-def _pipe(kernel: subprocess.Popen[bytes]) -> int:
-    if kernel.stdout is None:
-        raise RuntimeError("the kernel has no console")
-    return kernel.stdout.fileno()
 
 
 def _seclude(memory: int) -> None:
@@ -94,8 +88,12 @@ class Relay:
     one byte when the guest is up.
     """
 
-    def __init__(self, lines: list[Line], control: socket.socket, console: int, words: int) -> None:
-        self._lines, self._control, self._console, self._words = lines, control, console, words
+    def __init__(self, lines: list[Line], control: socket.socket, kernel: subprocess.Popen[bytes], words: int) -> None:
+        if kernel.stdout is None:
+            raise RuntimeError("the kernel has no console")
+        self._lines, self._control, self._console, self._words = lines, control, kernel.stdout.fileno(), words
+        # its processes hold its console open, so the end of that does not tell when it was killed
+        self._alive = os.pidfd_open(kernel.pid)
         self._waiting: list[tuple[float, socket.socket]] = []
         self._said = b""
         self._up = False
@@ -108,7 +106,7 @@ class Relay:
     def _turn(self) -> bool:
         poll = select.poll()
         owner = {}
-        for fd in (self._control.fileno(), self._console):
+        for fd in (self._control.fileno(), self._console, self._alive):
             poll.register(fd, select.POLLIN)
         for line in self._lines:
             for fd, events in line.wanted().items():
@@ -121,6 +119,8 @@ class Relay:
             elif fd == self._console:
                 if not self._heard():
                     return False
+            elif fd == self._alive:
+                return False
             elif owner[fd].alive:
                 try:
                     owner[fd].ready(fd, events)

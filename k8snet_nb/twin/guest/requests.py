@@ -15,9 +15,10 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 __all__ = ["read_line", "serve"]
 
@@ -73,17 +74,24 @@ def _stream(connection: socket.socket, argv: list[str]) -> NoReturn:
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        request["argv"],
-        input=request.get("stdin", ""),
-        timeout=request.get("seconds", 30.0),
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-        cwd="/",
-    )
-    return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
+    # files, not pipes: what the command leaves running may hold those open for ever
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        done = subprocess.run(
+            request["argv"],
+            input=request.get("stdin", "").encode(errors="surrogateescape"),
+            timeout=request.get("seconds", 30.0),
+            stdout=out,
+            stderr=err,
+            check=False,
+            cwd="/",
+        )
+        texts = [_text(one) for one in (out, err)]
+    return {"status": done.returncode, "out": texts[0], "err": texts[1]}
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="surrogateescape")
 
 
 def _start(request: dict[str, Any]) -> dict[str, Any]:
