@@ -111,5 +111,9 @@ def test_each_node_has_its_column(journeys: dict[str, Journey], case: str) -> No
              for node in (journey.near, journey.far)}  # fmt: skip
     (near,), (far,) = sides[journey.near], sides[journey.far]
     assert near < far
-    titles = [words.get_text() for words in axes.texts if words.get_text().startswith("node-")]
+    titles = [
+        words.get_text()
+        for words in axes.texts
+        if words.get_text().startswith("node-") and words.get_weight() == "bold"
+    ]
     assert titles == [f"{journey.near} ({journey.mode})", journey.far] * 2
