@@ -1,4 +1,5 @@
-"""The command ``k8snet``: opens the lessons in JupyterLab; records, checks, cleans (:mod:`.record.commands`).
+"""The command ``k8snet``: opens the lessons in JupyterLab; records, checks, cleans (:mod:`.record.commands`);
+judges a cluster (:mod:`.cluster.check_command`); brings a recording to life (:mod:`.twin.commands`).
 
 In a checkout the lessons are opened where they are. An installed package carries a copy of them, which is laid into
 a folder of the user's; files that the user changed there are kept.
@@ -19,8 +20,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
+from .cluster.check_arguments import add_check_cluster
 from .errors import K8snetError
-from .record.commands import add_commands, run_command
+from .record import commands as recording
+from .twin import commands as twins
 
 __all__ = ["lay_lessons", "lessons_folder", "main"]
 
@@ -35,7 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, further = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     options = _parser().parse_args(words)
     try:
-        done = run_command(options)
+        if options.command == "check-cluster":
+            from .cluster.check_command import check_cluster  # pandas: no other command waits for it
+
+            return check_cluster(options)
+        done = recording.run_command(options)
+        if done is None:
+            done = twins.run_command(options)
         if done is not None:
             return done
         root, first = lessons_folder(options.dir)
@@ -69,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where the lessons go; by default a checkout's own, else ./k8snet-lessons",
     )
     lab.add_argument("--dry-run", action="store_true", help="lay the lessons, print the command, do not start it")
-    add_commands(commands)
+    recording.add_commands(commands)
+    add_check_cluster(commands)
+    twins.add_commands(commands)
     return parser
 
 

@@ -15,7 +15,9 @@ Every message says *what* went wrong, *where* (recording, node, fact, line) and 
     ├── NotFound               no such pod, Service or node (also a LookupError)
     ├── Stopped                a long reading was stopped on request
     ├── Refused                this cannot be done on this source; the message lists what can
-    └── AgentError             the program that reads a node's kernel did not answer
+    ├── AgentError             the program that reads a node's kernel did not answer
+    └── TwinError              a twin cannot be made, found or asked
+        └── GuestError         its guest kernel (User-Mode Linux) did not start, or could not do what was asked
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ __all__ = [
     "FactBroken",
     "FactError",
     "FactMissing",
+    "GuestError",
     "K8snetError",
     "NotARecording",
     "NotFound",
     "Refused",
     "SourceError",
     "Stopped",
+    "TwinError",
     "UnknownFormat",
     "UnsafeRecording",
 ]
@@ -62,7 +66,12 @@ class UnsafeRecording(SourceError):
 
 
 class FactError(K8snetError):
-    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason."""
+    """One fact cannot be had. ``fact`` is its name, ``where`` says of which node or pod, ``why`` the reason.
+
+    ``passing``: the trouble of a moment, as of a server that is busy; asking again may help.
+    """
+
+    passing = False
 
     def __init__(self, fact: str, where: str, why: str, advice: str = "") -> None:
         self.fact, self.where, self.why, self.advice = fact, where, why, advice
@@ -101,3 +110,11 @@ class AgentError(K8snetError):
     def __init__(self, text: str, code: str = "") -> None:
         self.code = code
         super().__init__(text)
+
+
+class TwinError(K8snetError):
+    """A twin cannot be made on this machine, is not there, or did not do what was asked."""
+
+
+class GuestError(TwinError):
+    """A guest kernel cannot be started here, ended, or could not do what was asked; the message holds its words."""

@@ -15,6 +15,7 @@ from .facts import Evidence
 from .text import printable
 
 __all__ = [
+    "Proof",
     "Report",
     "Shown",
     "ShownTuple",
@@ -91,7 +92,7 @@ def _evidence_html(item: Evidence) -> str:
     """One fact's lines, each shown as one line and escaped; notes below their line."""
 
     def shown(line: str) -> str:
-        return escape(printable(line))
+        return escape(printable(line, keep="\t"))
 
     parts = [shown(item.head)]
     for line, note in item.noted():
@@ -177,6 +178,22 @@ class Shown:
 
     def __str__(self) -> str:
         return self.report().text()
+
+
+class Proof(tuple[Evidence, ...]):
+    """Evidence that shows itself: commands with where they run, the lines that decided; else an ordinary tuple."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        html_text = evidence_html(self, f"{len(self)} facts" if len(self) != 1 else "1 fact")
+        return bundle(str(self), html_text.replace("<details>", "<details open>", 1) or "<p>no evidence</p>")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # IPython would print a tuple as one, whatever its bundle says
+
+    def __str__(self) -> str:
+        return evidence_text(self) or "no evidence"
 
 
 class ShownTuple(tuple[Any, ...]):

@@ -1,40 +1,29 @@
 """A small API server for tests: recorded lists in pages, refusals, Jobs whose pods are real processes, and exec.
 
 It keeps to what the source uses: Lists with limit and continue, namespaces, Jobs with ttlSecondsAfterFinished, pods by
-label, events, SelfSubjectReview, and ``exec`` over a websocket (v5.channel.k8s.io) into a process of this machine, in
-the network namespace that stands for the node. HTTP, or HTTPS with a certificate of its own.
+label with watch, events, SelfSubjectReview, and ``exec`` over a websocket (v5.channel.k8s.io) into a process of this
+machine, in the network namespace that stands for the node. HTTP, or HTTPS with a certificate of its own.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import copy
 import json
 import os
 import signal
 import ssl
-import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-TOKEN = "a-secret-token"
-LISTS = {
-    "/api/v1/nodes": "nodes",
-    "/api/v1/pods": "pods",
-    "/api/v1/services": "services",
-    "/apis/discovery.k8s.io/v1/endpointslices": "endpointslices",
-    "/api/v1/namespaces": "namespaces",
-    "/api/v1/namespaces/kube-system/configmaps": "configmaps",
-    "/apis/networking.k8s.io/v1/networkpolicies": "networkpolicies",
-    "/apis/networking.k8s.io/v1/servicecidrs": "servicecidrs",
-}
+from api_requests import LISTS, TOKEN, Handler
+
+__all__ = ["TOKEN", "FakeCluster", "certificate", "serving"]
 
 
 class FakeCluster(ThreadingHTTPServer):
@@ -62,6 +51,10 @@ class FakeCluster(ThreadingHTTPServer):
         self.pod_security = False
         self.waiting: tuple[str, str] | None = None
         """(reason, message) for which no container starts."""
+        self.slow = 0.0
+        """Seconds before each page of a list."""
+        self.late = 0.0
+        """Seconds until a container runs."""
         self.namespaces: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
@@ -73,6 +66,13 @@ class FakeCluster(ThreadingHTTPServer):
         self.closed = threading.Event()
         self.lock = threading.RLock()
         self.python = "python3"
+        self.protocol = "v5.channel.k8s.io"
+        """Of exec's websockets."""
+        self.history: list[tuple[str, dict[str, Any]]] = []
+        """What became of pods, oldest first: the event's type and the pod as it then was. Its place is its version."""
+        self.forgotten = 0
+        """Watches from versions before this one are answered with 410."""
+        self.changed = threading.Condition(self.lock)
 
     @property
     def url(self) -> str:
@@ -111,19 +111,34 @@ class FakeCluster(ThreadingHTTPServer):
         template = job["spec"]["template"]
         name = f"{job['metadata']['name']}-{os.urandom(3).hex()}"
         meta = {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]}
-        container = template["spec"]["containers"][0]
         pod = {"metadata": meta, "spec": template["spec"], "status": {"phase": "Pending"}}
         self.pods[name] = pod
-        if self.waiting is not None:
+        self.tell("ADDED", pod)
+        if self.late:
+            threading.Timer(self.late, self._run_pod, [job, pod]).start()
+        elif self.waiting is not None:
             reason, message = self.waiting
             state = {"waiting": {"reason": reason, "message": message}}
             pod["status"]["containerStatuses"] = [{"name": "agent", "state": state}]
-            return
-        self.processes[name] = self._run(pod, container["command"], stdin=subprocess.DEVNULL)
+            self.tell("MODIFIED", pod)
+        else:
+            self._run_pod(job, pod)
+
+    def _run_pod(self, job: dict[str, Any], pod: dict[str, Any]) -> None:
+        name, container = pod["metadata"]["name"], pod["spec"]["containers"][0]
+        self.processes[name] = self.start(pod, container["command"], stdin=subprocess.DEVNULL)
         pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "agent", "state": {"running": {}}}]}
+        self.tell("MODIFIED", pod)
         threading.Thread(target=self._watch, args=(job, pod), daemon=True).start()
 
-    def _run(self, pod: dict[str, Any], command: list[str], **pipes: Any) -> subprocess.Popen[bytes]:
+    def tell(self, kind: str, pod: dict[str, Any]) -> None:
+        """Let the watches know."""
+        with self.changed:
+            pod["metadata"]["resourceVersion"] = str(len(self.history) + 1)
+            self.history.append((kind, copy.deepcopy(pod)))
+            self.changed.notify_all()
+
+    def start(self, pod: dict[str, Any], command: list[str], **pipes: Any) -> subprocess.Popen[bytes]:
         lock = self.folder / f"lock-{pod['metadata']['name']}"
         lock.touch()
         here = {"python3": self.python, "/": str(lock)}
@@ -139,6 +154,7 @@ class FakeCluster(ThreadingHTTPServer):
         status = self.processes[name].wait()
         with self.lock:
             pod["status"] = {"phase": "Succeeded" if status == 0 else "Failed"}
+            self.tell("MODIFIED", pod)
             job["status"] = {"conditions": [{"type": "Complete" if status == 0 else "Failed", "status": "True"}]}
         time.sleep(job["spec"]["ttlSecondsAfterFinished"])
         self.delete_job(job["metadata"]["name"])
@@ -150,7 +166,7 @@ class FakeCluster(ThreadingHTTPServer):
                 return False
             for pod_name, pod in list(self.pods.items()):
                 if pod["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]:
-                    del self.pods[pod_name]
+                    self.tell("DELETED", self.pods.pop(pod_name))
                     process = self.processes.get(pod_name)
                     if process is not None and process.poll() is None:
                         process.terminate()
@@ -169,248 +185,6 @@ class FakeCluster(ThreadingHTTPServer):
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FakeCluster
-    protocol_version = "HTTP/1.1"
-    timeout = 60
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def _object(self, status: int, body: dict[str, Any]) -> None:
-        raw = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        if status == 429:
-            self.send_header("Retry-After", "0")
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def _status(self, code: int, message: str) -> None:
-        self._object(code, {"kind": "Status", "status": "Failure", "message": message, "code": code})
-
-    def _begin(self) -> tuple[str, dict[str, list[str]], dict[str, Any]] | None:
-        url = urlsplit(self.path)
-        self.server.seen.append((f"{self.command} {self.path}", self.headers.get("authorization", "")))
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        if self.server.script:
-            status = self.server.script.pop(0)
-            if status != 200:
-                self._status(status, f"scripted {status}")
-                return None
-        if self.headers.get("authorization") != f"Bearer {TOKEN}":
-            self._status(401, "Unauthorized")
-            return None
-        for method, part in self.server.denied:
-            if method == self.command and part in url.path:
-                self._status(403, f'{part} is forbidden: User "jane" cannot do that')
-                return None
-        return url.path, parse_qs(url.query), body
-
-    def do_GET(self) -> None:
-        begun = self._begin()
-        if begun is None:
-            return
-        path, query, _ = begun
-        parts = path.strip("/").split("/")
-        if path == "/version":
-            self._object(200, self.server.version)
-        elif path in LISTS:
-            self._list(LISTS[path], query)
-        elif parts[-1] == "exec":
-            self._exec(parts[-2], query)
-        elif path.startswith("/api/v1/namespaces/") and len(parts) == 4:
-            self._one(self.server.namespaces, parts[3], "namespaces")
-        elif "jobs" in parts and parts[-1] != "jobs":
-            self._one(self.server.jobs, parts[-1], "jobs.batch")
-        elif parts[-1] == "jobs":
-            self._object(200, {"items": list(self.server.jobs.values())})
-        elif parts[-1] == "pods":
-            wanted = dict(pair.split("=") for pair in query.get("labelSelector", [""])[0].split(",") if pair)
-            items = [p for p in self.server.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
-            self._object(200, {"items": items})
-        elif parts[-1] == "events":
-            said = 'pods "x" is forbidden: violates PodSecurity "baseline:latest": host namespaces, capabilities'
-            events = [{"reason": "FailedCreate", "message": said}] if self.server.pod_security else []
-            self._object(200, {"items": events})
-        else:
-            self._status(404, f"no {path}")
-
-    def _one(self, among: dict[str, dict[str, Any]], name: str, kind: str) -> None:
-        with self.server.lock:
-            found = among.get(name)
-            if found is None:
-                self._status(404, f'{kind} "{name}" not found')
-            else:
-                self._object(200, found)
-
-    def _list(self, resource: str, query: dict[str, list[str]]) -> None:
-        whole = self.server.lists[resource]
-        items = whole["items"]
-        start, limit = int(query.get("continue", ["0"])[0]), int(query.get("limit", [str(len(items) or 1)])[0])
-        end = min(start + limit, len(items))
-        meta: dict[str, Any] = {"resourceVersion": "7"}
-        if end < len(items):
-            meta |= {"continue": str(end), "remainingItemCount": len(items) - end}
-        self._object(
-            200, {**{k: v for k, v in whole.items() if k != "items"}, "metadata": meta, "items": items[start:end]}
-        )
-
-    def do_POST(self) -> None:
-        begun = self._begin()
-        if begun is None:
-            return
-        path, _, body = begun
-        if path.endswith("/selfsubjectreviews"):
-            if self.server.user is None:
-                self._status(403, "no")
-                return
-            self._object(201, {**body, "status": {"userInfo": {"username": self.server.user}}})
-        elif path == "/api/v1/namespaces":
-            self.server.namespaces[body["metadata"]["name"]] = body
-            self.server.made.append(f"Namespace {body['metadata']['name']}")
-            self._object(201, body)
-        elif path.endswith("/jobs"):
-            namespace = path.split("/")[-2]
-            with self.server.lock:
-                if namespace not in self.server.namespaces:
-                    self._status(404, f'namespaces "{namespace}" not found')
-                elif body["metadata"]["name"] in self.server.jobs:
-                    self._status(409, "already exists")
-                else:
-                    self.server.make_job(body)
-                    self._object(201, body)
-        else:
-            self._status(404, f"no {path}")
-
-    def do_DELETE(self) -> None:
-        begun = self._begin()
-        if begun is None:
-            return
-        name = begun[0].split("/")[-1]
-        if "/jobs/" in begun[0]:
-            gone = self.server.delete_job(name)
-        else:
-            gone = self.server.namespaces.pop(name, None) is not None
-        self._object(200, {}) if gone else self._status(404, f'"{name}" not found')
-
-    # exec: RFC 6455, and a channel number before each message
-
-    def _exec(self, pod_name: str, query: dict[str, list[str]]) -> None:
-        pod = self.server.pods.get(pod_name)
-        if pod is None:
-            self._status(404, f'pods "{pod_name}" not found')
-            return
-        if self.headers.get("upgrade", "").lower() != "websocket":
-            self._status(400, "Upgrade request required")
-            return
-        key = self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        self.send_response(101)
-        self.send_header("Upgrade", "websocket")
-        self.send_header("Connection", "Upgrade")
-        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
-        self.send_header("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
-        self.end_headers()
-        self.close_connection = True
-        Conversation(self, pod, query["command"]).hold()
-
-
-class Conversation:
-    """One exec: a process with pipes, and the websocket's frames."""
-
-    def __init__(self, handler: Handler, pod: dict[str, Any], command: list[str]) -> None:
-        self.handler, self.sending = handler, threading.Lock()
-        run = handler.server._run
-        try:
-            self.process: subprocess.Popen[bytes] | None = run(
-                pod, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except FileNotFoundError as error:
-            self.process = None
-            self._end(f'exec: "{error.filename}": executable file not found in $PATH')
-            return
-        handler.server.conversations.append(self.process)
-
-    def hold(self) -> None:
-        if self.process is None:
-            return
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        threads = [self._thread(1, self.process.stdout.fileno()), self._thread(2, self.process.stderr.fileno())]
-        ended = threading.Thread(target=self._wait, args=(threads,), daemon=True)
-        ended.start()
-        with suppress(OSError, struct.error, ValueError):
-            self._listen()
-        with suppress(OSError):
-            assert self.process.stdin is not None
-            self.process.stdin.close()  # as the kubelet does when the connection is gone
-
-    def _thread(self, channel: int, fd: int) -> threading.Thread:
-        def pump() -> None:
-            with suppress(OSError):
-                while data := os.read(fd, 65536):
-                    self._send(bytes([channel]) + data)
-
-        thread = threading.Thread(target=pump, daemon=True)
-        thread.start()
-        return thread
-
-    def _wait(self, threads: list[threading.Thread]) -> None:
-        assert self.process is not None
-        status = self.process.wait()
-        for thread in threads:
-            thread.join()
-        self._end(None if status == 0 else f"command terminated with exit code {status}")
-
-    def _end(self, failure: str | None) -> None:
-        said = {"status": "Success"} if failure is None else {"status": "Failure", "message": failure}
-        with suppress(OSError):
-            self._send(b"\3" + json.dumps(said).encode())
-            self._send(struct.pack("!H", 1000), opcode=8)
-
-    def _send(self, data: bytes, opcode: int = 2) -> None:
-        size = len(data)
-        head = bytes([0x80 | opcode])
-        head += (
-            bytes([size])
-            if size < 126
-            else struct.pack("!BH", 126, size)
-            if size < 65536
-            else struct.pack("!BQ", 127, size)
-        )
-        with self.sending:
-            self.handler.connection.sendall(head + data)
-
-    def _exactly(self, size: int) -> bytes:
-        data = self.handler.rfile.read(size)
-        if len(data) < size:
-            raise ValueError("the client went away")
-        return data
-
-    def _listen(self) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        while True:
-            first, second = self._exactly(2)
-            size = second & 0x7F
-            if size == 126:
-                size = struct.unpack("!H", self._exactly(2))[0]
-            elif size == 127:
-                size = struct.unpack("!Q", self._exactly(8))[0]
-            mask = self._exactly(4)
-            masked = self._exactly(size)
-            key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
-            data = (int.from_bytes(masked, "big") ^ key).to_bytes(size, "big")
-            if first & 0x0F == 8:
-                return
-            if data[:1] == b"\xff":
-                self.process.stdin.close()
-                return
-            self.process.stdin.write(data[1:])
-            self.process.stdin.flush()
 
 
 @contextmanager

@@ -18,7 +18,9 @@ Change = Callable[[bytes], bytes] | bytes | None
 
 
 class Edited:
-    """``changes`` by ``fact`` of the API (``services``) or ``node/fact`` (``node-one/nft.json``)."""
+    """``changes`` by ``fact`` of the API (``services``), ``node/fact`` (``node-one/nft.json``) or
+    ``node/namespace/pod/fact``; the second form is for the node's fact and those of all its pods.
+    """
 
     def __init__(self, changes: Mapping[str, Change]) -> None:
         self._source, self._changes = open_source(BUNDLED), dict(changes)
@@ -27,8 +29,10 @@ class Edited:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    @staticmethod
-    def _key(ref: FactRef) -> str:
+    def _key(self, ref: FactRef) -> str:
+        of_pod = f"{ref.node}/{ref.pod}/{ref.fact}"
+        if ref.pod is not None and of_pod in self._changes:
+            return of_pod
         return ref.fact if ref.node is None else f"{ref.node}/{ref.fact}"
 
     def has(self, ref: FactRef) -> bool:

@@ -140,7 +140,7 @@ def test_a_forgotten_agent_ends() -> None:
         gc.collect()
         until(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
     until(lambda: threading.active_count() == threads)
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files  # other tests may have left some to the collector
 
 
 def test_too_large_a_request_is_refused_and_the_agent_lives() -> None:
@@ -192,3 +192,51 @@ def test_an_agent_that_cannot_write_still_ends_with_its_parent_or_input() -> Non
         time.sleep(1)
         agent.stdin.close()
         assert agent.wait(5) == 0
+
+
+SLOW_TOOL = """
+import sys
+from k8snet_nb.agent import __main__, command, tools
+command.PATH = sys.argv.pop() + ":" + command.PATH
+tools.loadable_by_asking = lambda _: False
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize("how", ["agent killed", "closed", "worker killed", "too slow"])
+def test_a_tool_that_hangs_ends_with_whoever_asked_for_it(mark: str, how: str, tmp_path: Path) -> None:
+    tool = tmp_path / "ipset"
+    tool.write_text(f"#!/bin/sh\nsetsid sleep {mark} & sleep {mark}; true\n")
+    tool.chmod(0o755)
+    agent, pid = started([sys.executable, "-c", SLOW_TOOL, str(tmp_path)])
+    with agent:
+        key, slot = agent.post({"op": "facts", "targets": [{"facts": ["ipset.txt"]}]}, 1 if how == "too slow" else 60)
+        until(lambda: len(sleeping(mark)) == 2)
+        if how == "agent killed":
+            os.kill(pid, signal.SIGKILL)
+        elif how == "closed":
+            agent.close()
+        elif how == "worker killed":
+            os.kill(int(Path(f"/proc/{pid}/task/{pid}/children").read_text()), signal.SIGKILL)
+        until(lambda: not sleeping(mark))
+        if how in ("worker killed", "too slow"):
+            header, _ = agent.wait(key, slot, 10)
+            assert header["why"] == {"too slow": "no answer within the time limit"}.get(
+                how, "the process that worked on the request died"
+            )
+            assert agent.hello()["about"]
+            until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def test_a_tool_is_asked_for_its_version_once(tmp_path: Path) -> None:
+    tool, asked = tmp_path / "ipset", tmp_path / "asked"
+    tool.write_text(f'#!/bin/sh\n[ "$1" = save ] || {{ echo x >> {asked}; echo "ipset v7"; }}\n')
+    tool.chmod(0o755)
+    agent, _ = started([sys.executable, "-c", SLOW_TOOL, str(tmp_path)])
+    with agent:
+        for _ in range(3):
+            assert agent.fact("ipset.txt").whose == "ipset v7"
+        assert asked.read_text() == "x\n"
+        tool.write_text(tool.read_text().replace("v7", "v8"))
+        os.utime(tool, (1, 1))
+        assert agent.fact("ipset.txt").whose == "ipset v8"

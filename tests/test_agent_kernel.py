@@ -1,34 +1,21 @@
-"""The agent on this kernel: two nodes made of namespaces, read as the node's own agent would read them."""
+"""The facts of an agent on this kernel: two nodes made of namespaces, read as the node's own agent would."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import agent_nodes
 import pytest
+from agent_nodes import PODS, UID, Nodes, agent_in
 from kernel_nodes import (
-    PREFIX,
-    Machine,
-    bridge_node,
-    cgroup_root,
     ip,
-    pod_cgroup,
-    pod_on_bridge,
-    pod_point_to_point,
 )
-from needs import need, stop
+from needs import need
 
-import k8snet_nb as kn
-from k8snet_nb.errors import AgentError, FactMissing, NotFound
-from k8snet_nb.explain.pod_commands import rendered_command
 from k8snet_nb.explain.pod_network import NoVethPair, VethPair, host_interfaces, veth_of
 from k8snet_nb.explain.sandbox import NodeView, PodView, find_sandbox, pod_identity
 from k8snet_nb.facts import FACTS, FactRef
@@ -36,70 +23,10 @@ from k8snet_nb.parse.links import parse_links, parse_routes
 from k8snet_nb.parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
 from k8snet_nb.parse.pods import parse_pod
 from k8snet_nb.parse.routing import parse_fdb, parse_neigh
-from k8snet_nb.sources.agents import Agent, child_command
 from k8snet_nb.sources.node import NodeSource
 
 pytestmark = need(root=True, commands=["ip", "bridge", "bash", "ss", "setpriv"], kernel=["veth", "bridge"])
-
-UID = "11111111-2222-3333-4444-55555555555{}"
-CID = "{:064x}"
-PODS = {  # uid's last digit -> what it is
-    "1": ("one", "10.91.0.2", "vetha"),
-    "2": ("one", "10.91.0.3", "vethb"),
-    "3": ("two", "10.92.0.2", "vetha"),
-    "4": ("two", "10.92.0.3", "vethb"),
-}
-
-
-@dataclass
-class Nodes:
-    machine: Machine
-    names: dict[str, str]
-    pods: dict[str, str]
-    pids: dict[str, int]
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
-    machine = Machine()
-    try:
-        names = {"one": bridge_node(machine, "one"), "two": machine.namespace("two")}
-        pods, pids = {}, {}
-        for digit, (node, address, host) in PODS.items():
-            make = pod_on_bridge if node == "one" else pod_point_to_point
-            pods[digit] = make(machine, names[node], f"p{digit}", host, address)
-            path = pod_cgroup(UID.format(digit), CID.format(int(digit)))
-            pids[digit] = machine.process(pods[digit], "/pause", path)
-            machine.process(pods[digit], "app", path[:-1] + "f")
-        pods["5"] = machine.namespace("p5")  # a pod whose interface is a macvlan on the bridge
-        ip("link", "add", "link", "cni0", "name", "mv0", "netns", pods["5"], "type", "macvlan", "mode", "bridge",
-           namespace=names["one"])  # fmt: skip
-        pids["5"] = machine.process(pods["5"], "/pause", pod_cgroup(UID.format("5"), CID.format(5)))
-        pods["6"] = names["one"]  # hostNetwork
-        pids["6"] = machine.process(names["one"], "/pause", pod_cgroup(UID.format("6"), CID.format(6)))
-        subprocess.run(["ip", "netns", "exec", names["one"], "bash", "-c",
-                        "exec 3<>/dev/udp/10.91.0.2/9; echo > /dev/udp/10.91.0.2/9; echo > /dev/udp/10.91.0.3/9"],
-                       check=False)  # fmt: skip
-        time.sleep(2.5)  # duplicate address detection, and the bridge's first listening
-        yield Nodes(machine, names, pods, pids)
-    finally:
-        machine.clear()
-
-
-def agent_in(node: str) -> Agent:
-    return Agent.start(["ip", "netns", "exec", node, *child_command()], name=node)
-
-
-@pytest.fixture(scope="module")
-def sources(nodes: Nodes) -> Iterator[dict[str, NodeSource]]:
-    opened = {
-        short: NodeSource(agent=agent_in(name), node=short, logs="/nonexistent") for short, name in nodes.names.items()
-    }
-    yield opened
-    for source in opened.values():
-        source.close()
-
+nodes, sources = agent_nodes.nodes, agent_nodes.sources
 
 IGNORED = {
     # A newer ip tells more, or the kernel's timers moved on between the two readings.
@@ -230,105 +157,6 @@ def test_all_passive_facts_of_all_pods_in_one_request(nodes: Nodes, sources: dic
     assert source.trouble(one) is None
 
 
-def test_running_commands_in_a_pod(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    source, pod = sources["two"], f"unknown/pod-{UID.format('3')}"
-    ran = source.run(pod, ["ip", "-4", "-o", "addr", "show", "eth0"])
-    assert (ran.status, ran.err, b"10.92.0.2/32" in ran.out) == (0, b"", True)
-    apart = source.run(pod, ["sh", "-c", "echo out; echo err >&2; exit 7"])
-    assert (apart.status, apart.out, apart.err, apart.ended) == (7, b"out\n", b"err\n", "")
-    start = time.monotonic()
-    slow = source.run(pod, ["bash", "-c", f"echo begun; sleep 77 & exec -a {PREFIX}slow sleep 78"], seconds=0.5)
-    assert (slow.ended, slow.out) == ("timed_out", b"begun\n")
-    running = source.start_run(pod, ["bash", "-c", f"echo begun; exec -a {PREFIX}slow sleep 78"], seconds=60)
-    time.sleep(0.5)
-    assert not running.done
-    running.cancel()
-    stopped = running.result()
-    assert (stopped.ended, stopped.out) == ("cancelled", b"begun\n")
-    assert time.monotonic() - start < 6
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if PREFIX + "slow" in _text(p)]
-    flood = source.run(pod, ["sh", "-c", "yes | head -c 40000000"])
-    assert (flood.ended, len(flood.out)) == ("too_much", 32 * 1024 * 1024)
-    with pytest.raises(AgentError, match="no program no-such"):
-        source.run(pod, ["no-such"])
-    with pytest.raises(AgentError, match="list of words"):
-        source.run(pod, ["echo", "a\0b"])
-    with pytest.raises(NotFound, match="pods here"):
-        source.run("default/nobody", ["true"])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def test_this_process_stays_where_it_is(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    before = str(Path("/proc/thread-self/ns/net").readlink())
-    pod_facts(sources["one"])
-    assert str(Path("/proc/thread-self/ns/net").readlink()) == before
-    tasks = {str(path.readlink()) for path in Path("/proc/self/task").glob("*/ns/net")}
-    assert tasks == {before}
-
-
-def test_a_pod_that_ended_is_said_to_be_gone(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    source, uid = sources["one"], UID.format("7")
-    pod = nodes.machine.namespace("p7")
-    pid = nodes.machine.process(pod, "/pause", pod_cgroup(uid, CID.format(7)))
-    ref = FactRef("addr.json", "one", f"unknown/pod-{uid}")
-    source.read(ref)
-    nodes.machine.kill(pid)
-    with pytest.raises(FactMissing, match="no process carries the pod's uid") as caught:
-        source.read(ref)
-    assert "look again" in str(caught.value)
-    with pytest.raises(AgentError, match="no process carries"):
-        source.run(ref.pod or "", ["true"])
-    with agent_in(nodes.names["one"]) as agent:
-        assert agent.fact("addr.json", pid=pid).code == "gone"
-        other = agent.fact("addr.json", pid=nodes.pids["1"], inode=5)
-        assert (other.code, "not 5" in other.why) == ("gone", True)
-        assert agent.fact("addr.json", path="/etc/passwd").code == "gone"
-        assert agent.fact("no-such.txt").code == "absent"
-        assert agent.fact("lsns.json", pid=nodes.pids["1"]).code == "absent"
-
-
-def test_a_dying_agent_is_one_clear_error_and_leaves_nothing(nodes: Nodes) -> None:
-    descriptors = {path.name for path in Path("/proc/self/fd").iterdir()}
-    agent = agent_in(nodes.names["one"])
-    agent.hello()
-    running = agent.start_run(["sleep", "66"], {"pid": nodes.pids["1"]}, 60)
-    time.sleep(0.3)
-    # The youngest child is the agent that was just started.
-    pid = max(int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
-    os.kill(pid, 9)
-    with pytest.raises(AgentError, match=r"cannot be asked: it ended .*-9"):
-        running.result()
-    with pytest.raises(AgentError, match="Open the source again"):
-        agent.fact("addr.json")
-    assert not agent.alive
-    agent.close()
-    assert {path.name for path in Path("/proc/self/fd").iterdir()} == descriptors
-    assert not Path(f"/proc/{pid}").exists()
-    time.sleep(0.2)
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if _text(p) == "sleep\x0066\x00"]
-
-
-def test_without_root_it_says_what_is_lacking(nodes: Nodes) -> None:
-    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *child_command("/usr/bin/python3")]
-    with Agent.start(command) as agent:
-        assert agent.hello()["euid"] == 65534
-        assert agent.fact("addr.json").data is not None
-        inside = agent.fact("addr.json", pid=nodes.pids["1"])
-        assert (inside.data, inside.code) == (None, "denied")
-        assert "root" in inside.why
-        named = agent.fact("addr.json", path=f"/run/netns/{nodes.pods['1']}")
-        assert (named.data, named.code) == (None, "denied")
-        pod = agent.fact("addr.json", pod=[UID.format("1")])
-        assert (pod.data, pod.code) == (None, "denied")
-        assert "may not be read" in (agent.fact("processes.json").note or "")
-
-
 def test_hostile_names_arrive_as_they_are(nodes: Nodes) -> None:
     name = '"\x1b[1m<b>\\'
     pod = nodes.machine.namespace("hostile")
@@ -336,20 +164,6 @@ def test_hostile_names_arrive_as_they_are(nodes: Nodes) -> None:
     with agent_in(pod) as agent:
         links = parse_links(agent.fact("addr.json").data or b"", FactRef("addr.json", "n"))
     assert name in [link.name for link in links]
-
-
-def test_several_threads_may_ask_at_once(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    found: list[bool] = []
-
-    def ask() -> None:
-        found.append(b"cni0" in sources["one"].read(FactRef("addr.json", "one")))
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [True] * 8
 
 
 def test_sockets_as_ss_tells_them(nodes: Nodes) -> None:
@@ -413,108 +227,6 @@ def test_looking_changes_nothing(nodes: Nodes, sources: dict[str, NodeSource]) -
     assert tables == b""
 
 
-def test_the_facade_over_this_machine(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
-    """The same questions as on a recording, with the same answers' types."""
-    cluster = kn.Cluster(sources["two"])
-    key = f"unknown/pod-{UID.format('3')}"
-    pod = cluster.pod(key)
-    assert (pod.ip, pod.sandbox_pid) == ("10.92.0.2", nodes.pids["3"])
-    pair = pod.veth()
-    assert isinstance(pair, VethPair)
-    assert pair.node_interface.name == "vetha"
-    live = pod.run(["ip", "addr"])
-    assert (live.rendered, live.status, "10.92.0.2/32" in live.stdout) == (False, 0, True)
-    facts = {fact: sources["two"].read(FactRef(fact, "two", key)) for fact in ("addr.json", "nsid.json")}
-    rendered = rendered_command(["ip", "addr"], facts.__getitem__, FactRef("addr.json", "two", key))
-    assert rendered.stdout.replace(" proto kernel_lo", "").replace(" proto kernel_ll", "") == live.stdout
-    frame = cluster.node("two").interfaces().set_index("name")
-    assert frame.loc["vetha", "pod"] == key
-    with pytest.raises(FactMissing, match="kubeconfig"):
-        cluster.services()
-
-
-class FakeApi:
-    """The pods and nodes of an API server that knows one pod of node ``one``."""
-
-    def __init__(self) -> None:
-        self.pod: dict[str, Any] = {}
-
-    def set(self, uid: str, address: str) -> None:
-        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
-        self.pod = {
-            "metadata": {"namespace": "shop", "name": "cart", "uid": uid},
-            "spec": {"nodeName": "one", "containers": [{"name": "c"}]}, "status": status,
-        }  # fmt: skip
-
-    def __call__(self, resource: str) -> bytes:
-        node = {"metadata": {"name": "one"}, "spec": {}, "status": {}}
-        return json.dumps({"kind": "List", "items": {"pods": [self.pod], "nodes": [node]}[resource]}).encode()
-
-
-def test_a_pod_made_anew_under_its_name_is_looked_up_afresh(nodes: Nodes) -> None:
-    api = FakeApi()
-    api.set(UID.format("8"), "10.91.0.2")
-    old = nodes.machine.process(nodes.pods["1"], "/pause", pod_cgroup(UID.format("8"), CID.format(8)))
-    with kn.Cluster(NodeSource(api, agent_in(nodes.names["one"]), "one", "/nonexistent")) as cluster:
-        pod = cluster.pod("shop/cart")
-        assert pod.sandbox_pid == old
-        nodes.machine.kill(old)
-        new = nodes.machine.process(nodes.pods["2"], "/pause", pod_cgroup(UID.format("9"), CID.format(9)))
-        api.set(UID.format("9"), "10.91.0.3")
-        assert "10.91.0.3" in pod.run(["ip", "-4", "-o", "addr"]).stdout
-        assert "10.91.0.3/24" in [ip for ips in pod.interfaces().addresses for ip in ips]
-        assert (pod.sandbox_pid, pod.ip) == (new, "10.91.0.3")
-        assert isinstance(cluster.source, NodeSource)
-        assert not isinstance(pod.veth(), NoVethPair)
-        nodes.machine.kill(new)
-
-
-@pytest.mark.parametrize("digit", ["1", "4"])
-def test_a_pod_without_a_process_is_entered_by_its_bound_namespace(nodes: Nodes, digit: str) -> None:
-    """On a bridge by the neighbour and its port, else by the route to it alone."""
-    short, address, host = PODS[digit]
-    api = FakeApi()
-    api.set("77777777-2222-3333-4444-555555555555", address)
-    api.pod["spec"]["nodeName"] = short
-    with kn.Cluster(NodeSource(api, agent_in(nodes.names[short]), short, "/nonexistent")) as cluster:
-        pod = cluster.pod("shop/cart")
-        box = pod.sandbox
-        assert box.pid is None
-        assert box.netns == Path(f"/run/netns/{nodes.pods[digit]}").stat().st_ino
-        assert address in str(list(pod.interfaces().addresses))
-        assert address in pod.run(["ip", "-4", "-o", "addr"]).stdout
-        pair = pod.veth()
-        assert isinstance(pair, VethPair)
-        assert pair.node_interface.name == host
-        api.pod["status"]["phase"] = "Failed"  # its address may be another pod's by now
-        with pytest.raises(AgentError, match="look again"):
-            pod.run(["true"])
-
-
-def test_without_root_the_facade_says_what_it_does_not_know(nodes: Nodes) -> None:
-    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *child_command("/usr/bin/python3")]
-    agent = Agent.start(["ip", "netns", "exec", nodes.names["one"], *command])
-    with kn.Cluster(NodeSource(agent=agent, node="one", logs="/nonexistent")) as cluster:
-        pod = cluster.pod(f"unknown/pod-{UID.format('6')}")
-        assert pod.host_network is None
-        box = pod.sandbox
-        assert (box.pid, box.netns, box.reason) == (nodes.pids["6"], None, "denied")
-        assert "root" in box.text
-        rows = cluster.sandboxes().set_index("name")
-        assert rows.host_network.isna().all()
-        assert cluster.pods().host_network.isna().all()
-        with pytest.raises(AgentError, match="Run Jupyter as root") as caught:
-            pod.run(["true"])
-        assert caught.value.code == "denied"
-
-
-def test_who_told_a_fact_is_in_the_list_of_facts(sources: dict[str, NodeSource]) -> None:
-    source = sources["one"]
-    source.read(FactRef("addr.json", "one"))
-    told = kn.Cluster(source).node("one").facts().set_index("fact").whose
-    assert told["addr.json"] == "netlink"
-
-
 def test_a_namespace_bound_elsewhere_has_its_number(nodes: Nodes, tmp_path: Path) -> None:
     """Without a process and without a name below /run/netns, as some runtimes keep it."""
     place = tmp_path / "ns\tone"
@@ -532,3 +244,11 @@ def test_a_namespace_bound_elsewhere_has_its_number(nodes: Nodes, tmp_path: Path
         assert spaces[inode].nsid == peer
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_this_process_stays_where_it_is(nodes: Nodes, sources: dict[str, NodeSource]) -> None:
+    before = str(Path("/proc/thread-self/ns/net").readlink())
+    pod_facts(sources["one"])
+    assert str(Path("/proc/thread-self/ns/net").readlink()) == before
+    tasks = {str(path.readlink()) for path in Path("/proc/self/task").glob("*/ns/net")}
+    assert tasks == {before}

@@ -222,7 +222,7 @@ def test_what_could_load_a_module_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
     for ask in (tools.nft, tools.ipset, lambda: tools.iptables("", legacy=False)):
         with pytest.raises(Missing, match=r"not loaded|has no"):
             ask()
-    assert tools.version.__wrapped__("ipvsadm") is None
+    assert tools._asked_version("ipvsadm", "/sbin/ipvsadm") is None
 
 
 def test_a_fault_of_one_fact_or_pod_is_no_fault_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ LIBRARIES = {
     "record": {"dns"},
     "show": {*TABLES, "IPython", "PIL", "ipywidgets", "matplotlib"},
     "sources": {"kubernetes", "urllib3", "websocket"},  # the last two: what the client itself speaks through
-    "twin": {"dns"},
+    "twin": {*TABLES, "dns"},
 }
 """The libraries that a room may import beside the standard library; modules outside the rooms may import none."""
 NO_INPUT_OUTPUT = {"http", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"}

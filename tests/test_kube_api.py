@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,11 +12,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k8snet_nb.errors import FactMissing, SourceError
-from k8snet_nb.sources import kube_api
+from k8snet_nb.errors import FactMissing, SourceError, Stopped
+from k8snet_nb.sources import kube_http
 from k8snet_nb.sources.kube_api import KubeApi
 from k8snet_nb.sources.pages import joined, read_page
 
@@ -50,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         elif status == 200:
             query = parse_qs(url.query)
             start, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
-            end = min(start + limit, self.server.count)
+            end = min(start + (limit or self.server.count), self.server.count)
             meta: dict[str, Any] = {"resourceVersion": "7"}
             if end < self.server.count:
                 meta |= {"continue": str(end), "remainingItemCount": self.server.count - end}
@@ -89,7 +90,7 @@ def api(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kube
     path.write_text(json.dumps(config))
     # the client reads the variable once, when it is imported
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
-    monkeypatch.setattr(kube_api, "_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(kube_http, "WAITS", (0.01, 0.01))
     return KubeApi.connect()
 
 
@@ -117,8 +118,50 @@ def test_busy_and_broken_answers_are_tried_again(api: KubeApi, server: Server) -
 def test_a_list_that_expired_is_begun_again(api: KubeApi, server: Server) -> None:
     server.script = [200, 410]
     assert len(json.loads(api("pods"))["items"]) == 1201
-    server.script = [200, 410] * 3
-    with pytest.raises(FactMissing, match="410 Gone"):
+    server.seen.clear()
+    server.script = [200, 410, 200, 200, 410]
+    server.count = 11_000
+    assert len(json.loads(api("pods"))["items"]) == 11_000
+    limits = [parse_qs(urlsplit(path).query)["limit"][0] for path, _ in server.seen]
+    assert limits == ["500", "500", "5000", "5000", "5000", "0"], "larger pages each time, at last one"
+
+
+def test_a_list_that_was_stopped_is_no_list_and_goes_on_from_there(api: KubeApi, server: Server) -> None:
+    for stop in (api.stop, lambda: signal.raise_signal(signal.SIGINT)):
+        api.progress = lambda _what, read, _total, stop=stop: stop() if read == 1000 else None
+        with pytest.raises((Stopped, KeyboardInterrupt), match=r"pods was stopped after 1000 of 1201.*no answer yet"):
+            api("pods")
+        server.seen.clear()
+        assert len(json.loads(api("pods"))["items"]) == 1201
+        assert len(server.seen) == 1, "the last page only"
+    api.progress = lambda _what, read, _total: api.stop() if read == 500 else None
+    with pytest.raises(Stopped):
+        api("pods")
+    api.forget()
+    api.stop()  # nothing is being read: this stops nobody later
+    api.progress = None
+    server.seen.clear()
+    assert len(json.loads(api("pods"))["items"]) == 1201
+    assert len(server.seen) == 3
+
+
+def test_a_list_whose_server_fails_goes_on_later(api: KubeApi, server: Server) -> None:
+    server.script = [200, 500, 500, 500]
+    with pytest.raises(FactMissing, match="answered 500") as caught:
+        api("pods")
+    assert caught.value.passing
+    server.seen.clear()
+    assert len(json.loads(api("pods"))["items"]) == 1201
+    assert len(server.seen) == 2
+
+
+def test_a_stop_ends_the_waiting_for_a_busy_server(
+    api: KubeApi, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_http, "WAITS", (60.0,))
+    server.script = [503]
+    threading.Timer(0.3, api.stop).start()
+    with pytest.raises(Stopped, match="before its first page"):
         api("pods")
 
 
@@ -133,7 +176,7 @@ def test_a_refusal_says_what_would_be_needed(api: KubeApi, server: Server, statu
 
 
 def test_nobody_answers(api: KubeApi, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_api, "_WAITS", ())
+    monkeypatch.setattr(kube_http, "WAITS", ())
     server.shutdown()
     server.server_close()
     with pytest.raises(FactMissing, match="no answer from http://127"):
@@ -160,6 +203,7 @@ PAGES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine both say nothing of the code
 @given(st.lists(PAGES, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, (",", ":")]))
 def test_pages_joined_as_text_are_the_objects(
     pages: list[list[dict[str, Any]]], usual: bool, separators: tuple[str, str] | None

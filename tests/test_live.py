@@ -13,7 +13,7 @@ from needs import need
 import k8snet_nb as kn
 from k8snet_nb.errors import FactMissing, SourceError, Stopped
 from k8snet_nb.facts import FactRef
-from k8snet_nb.sources import kube_api
+from k8snet_nb.sources import kube_http
 from k8snet_nb.sources.live import LiveSource
 from k8snet_nb.sources.opening import BUNDLED
 
@@ -26,7 +26,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClus
     with serving(tmp_path, BUNDLED) as made:
         # the client reads the variable once, when it is imported
         monkeypatch.setattr(LOCATION, str(made.kubeconfig(tmp_path / "kubeconfig")))
-        monkeypatch.setattr(kube_api, "_WAITS", (0.01, 0.01))
+        monkeypatch.setattr(kube_http, "WAITS", (0.01, 0.01))
         yield made
 
 
@@ -154,6 +154,6 @@ def test_https_with_its_own_certificate(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(cluster.pods()) > 5
         (tmp_path / "bare").write_text((tmp_path / "kubeconfig").read_text().replace("certificate-authority", "note"))
         monkeypatch.setattr(LOCATION, str(tmp_path / "bare"))
-        monkeypatch.setattr(kube_api, "_WAITS", ())
+        monkeypatch.setattr(kube_http, "WAITS", ())
         with pytest.raises(FactMissing, match=r"no answer from https.*certificate"):
             kn.open("live").pods()

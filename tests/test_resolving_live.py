@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from kernel_nodes import PREFIX, Machine, bridge_node, cgroup_root, pod_cgroup, pod_on_bridge
+from dns_place import LIAR, SERVER, SILENT, WITHIN, Place, dns_place
+from kernel_nodes import cgroup_root
 from needs import need
 
-from k8snet_nb.cluster import Cluster
 from k8snet_nb.errors import AgentError, Refused
 from k8snet_nb.parse.dns import compose
-from k8snet_nb.sources.agents import Agent, child_command
-from k8snet_nb.sources.node import NodeSource
 
 pytestmark = [
     need(root=True, commands=["ip", "bash", "dnsmasq", "unshare", "mount"], kernel=["veth", "bridge"]),
@@ -27,99 +21,11 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-UID = "71111111-2222-3333-4444-555555555551"
-SERVER, SILENT, LIAR = "10.91.0.1", "10.91.0.77", "10.91.0.66"
-WITHIN = "127.0.0.53"
-"""In the pod's own namespace alone."""
-ANSWERING = """
-import socket, sys
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.bind((sys.argv[1], 53))
-while True:
-    query, client = sock.recvfrom(4096)
-    sock.sendto(bytes([query[0] ^ int(sys.argv[2])]) + query[1:2] + b"\\x81\\x85" + query[4:], client)
-"""
-"""Refuses every question; the second word is 1 for one that gets the id wrong."""
-
-
-@dataclass
-class Place:
-    cluster: Cluster
-    source: NodeSource
-    file: Path
-
-    def write(self, *servers: str, search: str = "default.svc.test svc.test test") -> None:
-        lines = "".join(f"nameserver {server}\n" for server in servers)
-        self.file.write_text(f"search {search}\n{lines}options ndots:5 timeout:1 attempts:1\n")
-
-
-def _container(machine: Machine, pod: str, file: Path) -> None:
-    """The pod's pause process and one with a /etc/resolv.conf of its own, as a container has."""
-    path = pod_cgroup(UID, "a" * 64)
-    machine.process(pod, "/pause", path)
-    folder = machine._folder(pod_cgroup(UID, "b" * 64))
-    mounted = f"echo $$ > {folder}/cgroup.procs && mount --bind {file} /etc/resolv.conf && exec -a app sleep 1000"
-    command = ["nsenter", f"--net=/run/netns/{pod}", "unshare", "--mount", "bash", "-c", mounted]
-    child = subprocess.Popen(command)
-    machine.processes.append(child)
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{child.pid}/cmdline").read_text()[:3] != "app" and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _server(machine: Machine, node: str, folder: Path) -> None:
-    hosts = ["10.9.0.1 hello.default.svc.test", *(f"10.9.1.{n} many.default.svc.test" for n in range(1, 61))]
-    (folder / "hosts").write_text("\n".join(hosts) + "\n")
-    command = ["ip", "netns", "exec", node, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts"]
-    command += [f"--addn-hosts={folder / 'hosts'}", "--local=/test/", "--bind-interfaces", f"--listen-address={SERVER}"]
-    command += ["--user=root", "--conf-file=/dev/null", f"--pid-file={folder / 'pid'}", "--log-facility=/dev/null"]
-    machine.processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-    _answering(machine, node, LIAR, wrong=1)
-
-
-def _answering(machine: Machine, namespace: str, address: str, *, wrong: int) -> None:
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-I", "-S", "-c", ANSWERING, address, str(wrong)]
-    machine.processes.append(subprocess.Popen(command))
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("dns")
-    machine = Machine()
-    try:
-        node = bridge_node(machine, "dnsn")
-        for address in (LIAR, SILENT):
-            subprocess.run(["ip", "-n", node, "addr", "add", f"{address}/24", "dev", "cni0"], check=True)
-        sink = "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
-        sink += f"s.bind(('{SILENT}', 53)); time.sleep(1000)"
-        pod = pod_on_bridge(machine, node, "dnsp", "vetha", "10.91.0.2")
-        file = folder / "resolv.conf"
-        file.write_text("")
-        _container(machine, pod, file)
-        _server(machine, node, folder)
-        _answering(machine, pod, WITHIN, wrong=0)
-        silent = ["ip", "netns", "exec", node, sys.executable, "-I", "-S", "-c", sink]
-        machine.processes.append(subprocess.Popen(silent))
-        logs = folder / "logs" / f"default_asker_{UID}"
-        logs.mkdir(parents=True)
-        agent = Agent.start(["ip", "netns", "exec", node, *child_command()], name=node)
-        with NodeSource(agent=agent, node=PREFIX, logs=str(logs.parent)) as source:
-            found = Place(Cluster(source), source, file)
-            found.write(SERVER)
-            _wait(source)
-            yield found
-    finally:
-        machine.clear()
-
-
-def _wait(source: NodeSource) -> None:
-    """Until both servers answer: the bridge needs its time too."""
-    pod = Cluster(source).pod("default/asker")
-    for _ in range(60):
-        if pod.resolve("hello.default.svc.test.", types="A", seconds=1).outcome == "found":
-            return
-        time.sleep(0.1)
-    raise AssertionError("dnsmasq does not answer")
+    with dns_place(tmp_path_factory.mktemp("dns")) as made:
+        yield made
 
 
 def test_an_answer_comes_from_inside_the_pod(place: Place) -> None:

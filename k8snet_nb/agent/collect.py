@@ -244,7 +244,7 @@ class Collector:
             data, note = files.sysctls()
             return data, "/proc/sys", note
         if fact == "kernel-log.txt":
-            return files.kernel_log(), "/dev/kmsg", None
+            return (*files.kernel_log(), None)
         if fact in ("pod.json", "resolv.conf"):
             raise Missing("%s is a fact of a pod" % fact)
         return space.read(fact)

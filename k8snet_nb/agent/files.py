@@ -16,6 +16,7 @@ _KMSG = "/dev/kmsg"
 _LOG_LINES = 10_000
 _SYSCTLS = ("net/netfilter", "net/ipv4/ip_forward", "net/ipv4/vs")
 _SEVERAL_LINES = 64
+_STAMPED = re.compile(r"<\d+>\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? (.*)")
 
 
 def sysctls() -> tuple[bytes, str | None]:
@@ -47,16 +48,29 @@ def _setting(path: str) -> list[str]:
     return ["%s = %s" % (name, line) for line in value.split("\n")[:_SEVERAL_LINES]]
 
 
-def kernel_log(word: str = "conntrack") -> bytes:
-    """The lines of the kernel's log that hold a word, as ``dmesg -T`` prints them (node's time zone)."""
+def kernel_log(word: str = "conntrack") -> tuple[bytes, str]:
+    """The lines of the kernel's log that hold a word, as ``dmesg -T`` prints them (node's time zone), and from where.
+
+    By syslog(2) where that tells times, in one call; else from the device, which gives thousands of lines one by one,
+    and which a container may not open, whatever its capabilities.
+    """
+    said = _syslog() if _stamped() else None
+    if said is None:
+        try:
+            return _from_device(word), _KMSG
+        except Missing:
+            said = _syslog()
+            if said is None:
+                raise
+    return _dated(said, word), "syslog(2)"
+
+
+def _from_device(word: str) -> bytes:
     try:
         fd = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        said = _syslog()  # a container may not open the device, whatever its capabilities
-        if said is None:
-            code = "denied" if isinstance(error, PermissionError) else "absent"
-            raise Missing("%s cannot be read: %s" % (_KMSG, os.strerror(error.errno or 0)), code) from None
-        return _dated(said, word)
+        code = "denied" if isinstance(error, PermissionError) else "absent"
+        raise Missing("%s cannot be read: %s" % (_KMSG, os.strerror(error.errno or 0)), code) from None
     started = _boot_time()
     lines: list[str] = []
     try:
@@ -83,6 +97,15 @@ def _boot_time() -> float:
     return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
+def _stamped() -> bool:
+    """Whether syslog(2) tells when a line was written."""
+    try:
+        with open("/sys/module/printk/parameters/time") as file:
+            return file.read(1) == "Y"
+    except OSError:
+        return False
+
+
 def _syslog() -> str | None:
     """The kernel's log by syslog(2), which CAP_SYSLOG opens; None where it does not."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -95,10 +118,13 @@ def _syslog() -> str | None:
 
 
 def _dated(said: str, word: str) -> bytes:
-    """Lines as syslog(2) has them (``<4>[  12.345678] text``), as ``dmesg -T`` prints them."""
+    """Lines as syslog(2) has them (``<4>[  12.345678] text``, perhaps ``[  T1]`` before the text), as ``dmesg -T``."""
     started = _boot_time()
-    found = re.finditer(r"^<\d+>\[ *(\d+\.\d+)\] (.*)$", said, re.MULTILINE)
-    lines = ["[%s] %s\n" % (time.ctime(started + float(one[1])), one[2]) for one in found if word in one[2]]
+    lines: list[str] = []
+    for line in said.split("\n"):
+        found = _STAMPED.match(line) if word in line else None
+        if found is not None and word in found[2]:
+            lines.append("[%s] %s\n" % (time.ctime(started + float(found[1])), found[2]))
     return "".join(lines[:_LOG_LINES]).encode()
 
 

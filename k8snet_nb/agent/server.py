@@ -32,9 +32,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .collect import NODE_FACTS, POD_FACTS, Collector, Target, about_node, as_missing
-from .command import Stop, find_tool, run, short
+from .command import Stop, end_at_once, find_tool, kill_children, run, short
 from .dns_exchange import answer as dns_answer
-from .kernel import Missing, die_with_parent
+from .kernel import Missing, adopt_orphans, die_with_parent
+from .processes import children
 from .protocol import LIMIT, REQUEST_LIMIT, BadFrame, frame_size, pack
 from .streams import Inbox, Outbox
 from .watch import watch
@@ -79,10 +80,13 @@ class Server:
         self._children: dict[int, _Child] = {}
         self._waiting = selectors.DefaultSelector()
         self._sink_watched = False
+        self._others: list[int] = []  # children that were there before
 
     def serve(self) -> None:
         """Run until the end of input, ``stop``, a frame that is none, or the parent's death."""
         self._waiting.register(self._inbox.fd, selectors.EVENT_READ)
+        adopt_orphans()  # what a child leaves that was killed from outside is ended here
+        self._others = children()
         try:
             while self._wanted():
                 self._watch_sink()
@@ -199,11 +203,13 @@ class Server:
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.deadline <= now:
+                # One that runs a command is done with it by now, or that dies with it; another ends its tool first.
+                first = not child.runs and not child.killed
                 child.why = child.why or _TOO_SLOW
                 child.answer.clear()
                 child.killed = True
-                self._kill(child, signal.SIGKILL)
-                child.deadline = now + 60
+                self._kill(child, signal.SIGTERM if first else signal.SIGKILL)
+                child.deadline = now + (_GRACE if first else 60)
 
     def _cancel(self, key: Any) -> None:
         for child in self._children.values():
@@ -222,7 +228,7 @@ class Server:
         """End every child. One that runs a command gets a moment to end that and whatever the command started."""
         for child in self._children.values():
             self._forget_pipe(child)
-            self._kill(child, signal.SIGTERM if child.runs and not child.killed else signal.SIGKILL)
+            self._kill(child, signal.SIGKILL if child.runs and child.killed else signal.SIGTERM)
         until = time.monotonic() + _FAREWELL
         for child in self._children.values():
             while not (ended := os.waitpid(child.pid, os.WNOHANG)[0]) and time.monotonic() < until:
@@ -231,12 +237,15 @@ class Server:
                 self._kill(child, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
         self._children.clear()
+        kill_children(but=self._others)
 
     def _end(self, child: _Child) -> None:
         self._forget_pipe(child)
         del self._children[child.pipe]
         self._kill(child, signal.SIGKILL)
         os.waitpid(child.pid, 0)
+        if child.killed or not child.frames:
+            kill_children(but=[*self._others, *(other.pid for other in self._children.values())])
 
     def _forget_pipe(self, child: _Child) -> None:
         if not self._sink_watched:
@@ -255,9 +264,9 @@ def _seconds(header: dict[str, Any]) -> float:
 def _work(header: dict[str, Any], seconds: float, pipe: int, parent: int, limit: int) -> None:
     """In the child: do it, write the frame, end. Never returns."""
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # A command's own children are out of the kernel's reach: who runs one has to end them first.
-        die_with_parent(signal.SIGTERM if header["op"] == "run" else signal.SIGKILL, parent)
+        # What a command started is out of the kernel's reach: who runs one has to end it first.
+        signal.signal(signal.SIGTERM, end_at_once)
+        die_with_parent(signal.SIGTERM, parent)
         try:
             if header["op"] == "watch":
                 _send_all(pipe, header, watch(header, seconds), limit)

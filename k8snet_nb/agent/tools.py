@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import site
-from functools import lru_cache
 
 from . import ipvs as ipvs_netlink
 from .command import find_tool, run, short
 from .conntrack import stats_text
 from .kernel import Missing, loadable_by_asking
+from .learned import Learned
 
 __all__ = ["conntrack", "ipset", "iptables", "ipvs", "nft", "version"]
 
@@ -27,7 +27,7 @@ def _tool(argv: list[str]) -> Told:
     path = find_tool(argv[0])
     if path is None:
         raise Missing("the node has no %s" % argv[0])
-    outcome = run([path, *argv[1:]], _SECONDS, _LIMIT)
+    outcome = run([path, *argv[1:]], _SECONDS, _LIMIT, tied=False)
     if outcome.ended == "timed_out":
         raise Missing("%s: no answer within %d s" % (short(argv), _SECONDS), "failed")
     if outcome.ended:
@@ -39,16 +39,32 @@ def _tool(argv: list[str]) -> Told:
     return outcome.out, version(argv[0]) or argv[0]
 
 
-@lru_cache(maxsize=None)
+_versions = Learned()
+
+
 def version(name: str) -> str | None:
-    """The first line that a tool says of its version; None where the node has no such tool."""
+    """The first line that a tool says of its version; None where the node has no such tool.
+
+    A program is asked once as long as its file is the same.
+    """
     path = find_tool(name)
     if path is None:
         return None
+    file = os.stat(path)
+    key = "%s %d %d %d" % (path, file.st_dev, file.st_ino, file.st_mtime_ns)
+    known = _versions.get(key)
+    if known is None:
+        known = _asked_version(name, path)
+        if known is not None:
+            _versions.put(key, known)
+    return known
+
+
+def _asked_version(name: str, path: str) -> str | None:
     # ipvsadm asks the kernel even for its version, and that may load ip_vs.
     if name == "ipvsadm" and loadable_by_asking("ip_vs"):
         return None
-    outcome = run([path, _VERSION_OPTION.get(name, "--version")], 5.0, 65536)
+    outcome = run([path, _VERSION_OPTION.get(name, "--version")], 5.0, 65536, tied=False)
     text = (outcome.out or outcome.err).decode("utf-8", "replace").strip()
     return text.split("\n", 1)[0][:200] if outcome.status == 0 and text else None
 

@@ -18,12 +18,14 @@ from ..explain.entry import default_client, find_target
 from ..explain.journey.values import Journey
 from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
 from ..explain.outcome import NodeView
+from ..explain.spread import Sent
 from ..explain.translation import Translation
 from ..explain.walk import Walk
 from ..explain.who import Directory, Who, who
 from ..facts import FactRef
 from ..parse.api import parse_object
 from ..parse.links import Link, parse_links
+from ..record.over_time import Spans
 from ..record.recorder import Recorded, record
 from ..record.redact import Redactor
 from ..render import Report, Shown, ShownTuple, printable
@@ -33,11 +35,13 @@ from .api import Api, pick
 from .diff import diff_frame
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
+from .finding import findings_frame
 from .inside import sandboxes_frame
 from .journeying import journey_of
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
+from .sending import send
 from .service import Service
 from .settling import settled_drift
 from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
@@ -89,7 +93,7 @@ class Cluster(Shown):
         forget = getattr(self.source, "refresh", None) or getattr(self.source, "forget", None)
         if forget is not None:
             forget()
-        self.api, self._rules = Api(self.source), {}
+        self.api, self._rules, self._views = Api(self.source), {}, {}
         for name in ("version", "_directory"):
             self.__dict__.pop(name, None)
         return self
@@ -207,6 +211,25 @@ class Cluster(Shown):
         """
         return journey_of(self, src, service, port, backend, family)
 
+    def send(
+        self,
+        service: str,
+        port: str | int | None = None,
+        client: str | None = None,
+        node: str | None = None,
+        entry: str = "cluster_ip",
+        family: int | None = None,
+        count: int = 100,
+        timeout: float = 2.0,
+    ) -> Sent:
+        """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
+
+        ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
+        ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
+        connection. The rest as for :meth:`translate`. Raises Refused for any other source, TwinError.
+        """
+        return send(self, service, port, client, node, entry, family, count, timeout)
+
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.
 
@@ -227,23 +250,39 @@ class Cluster(Shown):
         """
         return settled_drift(self, node, settle)
 
+    def findings(self, node: str | None = None, settle: float = 0.0) -> pd.DataFrame:
+        """Everything that can be judged here, the worst first: one row a finding, with a stable code.
+
+        Columns: code severity node service port pod subject what means next evidence. ``severity`` is error, warning,
+        unknown (it could not be judged: the fact and why) or info; ``evidence`` a tuple of
+        :class:`~k8snet_nb.facts.Evidence`. Codes: :data:`k8snet_nb.explain.findings.CODES`. ``node``: only what is
+        judged of that node. Raises NotFound for a node that is not there, and nothing else.
+
+        ``settle``: on a live source, read again after so many seconds; the column ``state`` is as in :meth:`drift`.
+        """
+        return findings_frame(self, node, settle)
+
     def diff(self, other: Cluster | str | os.PathLike[str]) -> pd.DataFrame:
         """What is different in ``other`` (a cluster, or a recording's path): one row a change from here to there.
 
         Columns: what (``pod``, ``service``, ``rules``, ``usage`` ...) change (``added``, ``removed``, ``changed``,
-        ``unknown``) name node field before after. Times of both readings in ``attrs``.
+        ``unknown``: could not be compared, and why) name node field before after service. Of a field that holds
+        several things (endpoints, ports) only those that are not in both. Times of both readings in ``attrs``.
         """
         return diff_frame(self, other if isinstance(other, Cluster) else Cluster(open_source(other)))
 
     def record(
-        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False
-    ) -> Recorded:
-        """Write a recording of format 1 of everything this source can tell, into a folder.
+        self, path: str | os.PathLike[str], nodes: Sequence[str] | None = None, redact: bool = False, dns: bool = True,
+        series: float = 0.0, events: float = 0.0,
+    ) -> Recorded:  # fmt: skip
+        """Write a recording of format 1 of everything this source can tell: a folder, or a ``.tar.gz`` by its name.
 
-        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. Raises SourceError
-        for a folder that holds something else, NotFound for a node that cannot be read.
+        ``nodes``: only these. ``redact``: names and addresses are mapped, the rest is left out. ``dns``: ask DNS from
+        inside the pods too, where the source can. ``series``, ``events``: seconds to watch the connection tables' fill
+        and events. Raises SourceError for a path that holds something else, NotFound for a node that cannot be read.
         """
-        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None)
+        spans = Spans(series, events)
+        return record(self.source, os.fspath(path), nodes, Redactor() if redact else None, spans=spans, dns=dns)
 
     def dns_replicas(self, name: str | None = None, pod: str | None = None, seconds: float = 30.0) -> ReplicaComparison:
         """Each CoreDNS pod asked directly, and the Service's address by UDP and TCP: agreement, difference, silence.

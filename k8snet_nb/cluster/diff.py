@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from ..errors import FactError
 from ..facts import FactRef
+from ..parse.conntrack_counters import parse_stats, parse_sysctl
 from .translating import programmed_on
 
 if TYPE_CHECKING:
@@ -17,14 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["diff_frame"]
 
-Row = tuple[str, str, str, "str | None", "str | None", object, object]
+
+class Row(NamedTuple):
+    """One change; the columns of the frame."""
+
+    what: str
+    change: str
+    name: str
+    node: str | None = None
+    field: str | None = None
+    before: object = None
+    after: object = None
+    service: str | None = None
+
+
 Objects = Mapping[str, Mapping[str, object]]
 """Fields by the key of what has them."""
 
-_COLUMNS = "what change name node field before after".split()
 _POD = ("node", "ips", "phase", "status", "ready", "restarts", "uid")
 _NODE = ("status", "version", "kernel", "pod_cidrs")
-_SERVICE = ("type", "cluster_ips", "external_ip", "selector")
+_SERVICE = (
+    "type", "cluster_ips", "external_ip", "ports", "selector", "internal_policy", "external_policy", "affinity_seconds",
+    "source_ranges", "publish_not_ready", "traffic_distribution", "health_check_node_port",
+)  # fmt: skip
+_TOLD = {"pod": ("ips", "node"), "service": ("type", "cluster_ips", "ports"), "node": ("status", "version")}
+"""What is told of an object that only one reading has: enough to know it by."""
+_COUNTERS = ("drop", "early_drop", "insert_failed")
 
 
 def diff_frame(before: Cluster, after: Cluster) -> pd.DataFrame:
@@ -32,12 +51,13 @@ def diff_frame(before: Cluster, after: Cluster) -> pd.DataFrame:
     rows: list[Row] = []
     for what, table, fields in (("node", "nodes", _NODE), ("pod", "pods", _POD), ("service", "services", _SERVICE)):
         rows += _guarded(what, None, partial(_table, what, table, fields, before, after))
-    rows += _guarded("service", None, partial(_sides, "service", _ports, before, after, known=True))
-    rows += _guarded("endpoints", None, partial(_sides, "endpoints", _endpoints, before, after))
-    for node in _nodes(before, after):
+    rows += _guarded("endpoints", None, partial(_endpoint_rows, before, after))
+    for node in sorted({*before.source.nodes(), *after.source.nodes()}):
         rows += _guarded("rules", node, partial(_rules, before, after, node))
         rows += _guarded("usage", node, partial(_usage, before, after, node))
-    columns = {name: pd.Series([row[i] for row in rows], dtype=object) for i, name in enumerate(_COLUMNS)}
+        rows += _guarded("usage", node, partial(_losses, before, after, node))
+    rows = [row if row.what != "service" else row._replace(service=row.name) for row in rows]
+    columns = {name: pd.Series([getattr(row, name) for row in rows], dtype=object) for name in Row._fields}
     frame = pd.DataFrame(columns)
     frame.attrs["before"], frame.attrs["after"] = before.now, after.now
     return frame
@@ -47,7 +67,7 @@ def _guarded(what: str, node: str | None, rows: Callable[[], Iterator[Row]]) -> 
     try:
         return list(rows())
     except FactError as error:
-        return [(what, "unknown", node or what, node, None, None, str(error))]
+        return [Row(what, "unknown", node or what, node, None, None, str(error))]
 
 
 def _table(what: str, table: str, fields: tuple[str, ...], before: Cluster, after: Cluster) -> Iterator[Row]:
@@ -55,50 +75,52 @@ def _table(what: str, table: str, fields: tuple[str, ...], before: Cluster, afte
     return _objects(what, old, new)
 
 
-def _sides(
-    what: str, of: Callable[[Cluster], Objects], before: Cluster, after: Cluster, known: bool = False
-) -> Iterator[Row]:
-    return _objects(what, of(before), of(after), known=known)
-
-
 def _fields(objects: Mapping[str, Any], fields: tuple[str, ...]) -> Objects:
-    return {key: {name: getattr(value, name, None) for name in fields} for key, value in objects.items()}
+    return {key: {name: _plain(getattr(value, name, None)) for name in fields} for key, value in objects.items()}
 
 
-def _ports(cluster: Cluster) -> Objects:
-    return {key: {"ports": ",".join(map(str, value.ports))} for key, value in cluster.api.services.items()}
+def _plain(value: object) -> object:
+    """What compares by what it says: ports by kubectl's words, a selector by its pairs."""
+    if isinstance(value, Mapping):
+        return tuple(sorted(f"{key}={one}" for key, one in value.items()))
+    return tuple(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _endpoints(cluster: Cluster) -> Objects:
-    """The endpoints of every Service, with their state."""
-    return {
-        service: {"endpoints": tuple(sorted(f"{e.address}:{e.port} {e.state}" for e in several))}
-        for service, several in cluster.api.endpoints.items()
-        if service is not None
-    }
+def _endpoint_rows(before: Cluster, after: Cluster) -> Iterator[Row]:
+    """The endpoints of every Service that both have, with their state."""
+    both = before.api.services.keys() & after.api.services.keys()
+    old, new = (
+        {key: {"endpoints": tuple(f"{e.address}:{e.port} {e.state}" for e in cluster.api.endpoints.get(key, ()))}
+         for key in both}
+        for cluster in (before, after)
+    )  # fmt: skip
+    return (row._replace(service=row.name) for row in _objects("endpoints", old, new))
 
 
-def _objects(
-    what: str,
-    before: Objects,
-    after: Objects,
-    node: str | None = None,
-    known: bool = False,
-) -> Iterator[Row]:
-    """Changes between two sets of objects; with ``known`` only in those that both have."""
+def _objects(what: str, before: Objects, after: Objects, node: str | None = None) -> Iterator[Row]:
+    """Changes between two sets of objects. Of fields that hold several things only those that are not in both."""
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
         if old is None or new is None:
-            if not known:
-                yield what, "added" if old is None else "removed", key, node, None, None, None
+            change = "added" if old is None else "removed"
+            yield Row(what, change, key, node, None, _about(what, old), _about(what, new))
             continue
         for name in old:
-            if old[name] != new.get(name):
-                yield what, "changed", key, node, name, old[name], new.get(name)
+            first, second = old[name], new.get(name)
+            if isinstance(first, tuple) and isinstance(second, tuple):
+                if {*first} != {*second}:
+                    gone, come = (tuple(sorted({*a} - {*b})) for a, b in ((first, second), (second, first)))
+                    yield Row(what, "changed", key, node, name, gone, come)
+            elif first != second:
+                yield Row(what, "changed", key, node, name, first, second)
 
 
-def _nodes(before: Cluster, after: Cluster) -> list[str]:
-    return sorted({*before.source.nodes(), *after.source.nodes()})
+def _about(what: str, fields: Mapping[str, object] | None) -> str | None:
+    """An object in a few words."""
+    if fields is None:
+        return None
+    told = (fields[name] for name in _TOLD.get(what, tuple(fields)))
+    return " ".join(",".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in told if one) or None
 
 
 def _rules(before: Cluster, after: Cluster, node: str) -> Iterator[Row]:
@@ -109,20 +131,48 @@ def _rules(before: Cluster, after: Cluster, node: str) -> Iterator[Row]:
     old_mode, old, old_unseen = programmed_on(before, before.node(node))
     new_mode, new, new_unseen = programmed_on(after, after.node(node))
     if old_mode != new_mode:
-        yield "rules", "changed", node, node, "mode", old_mode, new_mode
+        yield Row("rules", "changed", node, node, "mode", old_mode, new_mode)
     for family in sorted({*old_unseen, *new_unseen}):
-        yield "rules", "unknown", f"IPv{family}", node, None, old_unseen.get(family), new_unseen.get(family)
+        yield Row("rules", "unknown", f"IPv{family}", node, None, old_unseen.get(family), new_unseen.get(family))
     seen = {4, 6} - {*old_unseen, *new_unseen}
     first, second = ({text: value for (one, text), value in side.items() if one in seen} for side in (old, new))
-    yield from _objects("rules", first, second, node)
+    owners = {**_owners(before), **_owners(after)}
+    for row in _objects("rules", first, second, node):
+        yield row._replace(service=owners.get(row.name))
+
+
+def _owners(cluster: Cluster) -> dict[str, str]:
+    """The Service of every ``address:port/protocol``, ``*`` for the node's own addresses."""
+    found: dict[str, str] = {}
+    for key, service in cluster.api.services.items():
+        for port in service.ports:
+            end = f"/{port.protocol.lower()}"
+            for address in (*service.cluster_ips, *service.external_ips, *service.load_balancer):
+                found[f"{address}:{port.port}{end}"] = key
+            if port.node_port:
+                found[f"*:{port.node_port}{end}"] = key
+    return found
 
 
 def _usage(before: Cluster, after: Cluster, node: str) -> Iterator[Row]:
-    """The fill of a node's connection table."""
+    """The fill of a node's connection table, and its size."""
 
     def numbers(cluster: Cluster) -> dict[str, object]:
-        text = cluster.source.read(FactRef("sysctl.txt", node)).decode("utf-8", "replace")
-        said = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
-        return {name: said.get(f"net.netfilter.nf_conntrack_{name}") for name in ("count", "max", "buckets")}
+        said = parse_sysctl(cluster.source.read(FactRef("sysctl.txt", node)))
+        told = {name: said.get(f"net.netfilter.nf_conntrack_{name}") for name in ("count", "max", "buckets")}
+        return {name: int(text) if text and text.isdecimal() else text for name, text in told.items()}
 
-    yield from _objects("usage", {node: numbers(before)}, {node: numbers(after)}, node)
+    return _objects("usage", {node: numbers(before)}, {node: numbers(after)}, node)
+
+
+def _losses(before: Cluster, after: Cluster, node: str) -> Iterator[Row]:
+    """How often the table could not take an entry, since the node's start: all CPUs together."""
+    ref = FactRef("conntrack-stats.txt", node)
+    if not (before.source.has(ref) and after.source.has(ref)):
+        return iter(())
+
+    def numbers(cluster: Cluster) -> dict[str, object]:
+        stats = parse_stats(cluster.source.read(ref), where=ref.where)
+        return {name: sum(cpu.get(name, 0) for cpu in stats.per_cpu) for name in _COUNTERS}
+
+    return _objects("usage", {node: numbers(before)}, {node: numbers(after)}, node)

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["replicas_of"]
 
 
-def replicas_of(cluster: Cluster, name: str | None, pod: str | None, seconds: float) -> ReplicaComparison:
-    """Each ready CoreDNS pod asked directly, the Service's address by UDP and TCP; all from inside one pod."""
+def replicas_of(
+    cluster: Cluster, name: str | None, pod: str | None, seconds: float, known: RecordedAnswers | None = None
+) -> ReplicaComparison:
+    """Each ready CoreDNS pod asked directly, the Service's address by UDP and TCP; all from inside one pod.
+
+    ``known``: that pod's answers, where they were read already.
+    """
     service = dns_service(cluster)
     if not service.cluster_ips:
         raise Refused(f"{service.key} has no cluster IP: there is no address to compare the pods with")
@@ -30,7 +35,7 @@ def replicas_of(cluster: Cluster, name: str | None, pod: str | None, seconds: fl
     replicas, ports = _replicas(cluster, service, vip)
     asker = cluster.pod(pod).value if pod else _asker(cluster)
     resolv = _conf(cluster, asker)
-    answers = answers_of(cluster, asker, resolv, seconds, ports)
+    answers = known or answers_of(cluster, asker, resolv, seconds, ports)
     if name is not None:
         query: Query | None = full_query(name)
     elif isinstance(answers, RecordedAnswers):

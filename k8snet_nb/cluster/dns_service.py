@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FactBroken, FactMissing, NotFound, Refused
 from ..explain.dns.server import CorefileExplained, explain_corefile
+from ..explain.dns.service import LABEL, SERVICE, dns_port, find_dns_services
 from ..explain.names import Query
 from ..facts import FactRef
 from ..parse.corefile import parse_corefile
 from ..parse.resolv_conf import ResolvConf
-from ..parse.services import ServicePort, ServiceValue
+from ..parse.services import ServiceValue
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -19,20 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["cluster_dns", "cluster_domain", "dns_port", "dns_service", "full_query", "read_corefile", "service_at"]
 
-SERVICE, LABEL = "kube-system/kube-dns", ("k8s-app", "kube-dns")
-"""The name and the label stayed when CoreDNS came (Kubernetes 1.13): pods and tools look for them."""
 _DOMAIN = "cluster.local"
 
 
 def dns_service(cluster: Cluster) -> ServiceValue:
     """The Service at which cluster DNS answers: by its usual name, else by its label. Raises NotFound, FactMissing."""
-    services = cluster.api.services
-    if SERVICE in services:
-        return services[SERVICE]
-    labelled = [s for s in services.values() if s.labels.get(LABEL[0]) == LABEL[1] and s.cluster_ips]
-    if len(labelled) == 1:
-        return labelled[0]
-    raise NotFound(f"no Service {SERVICE}, and {len(labelled) or 'none'} with label {'='.join(LABEL)}: "
+    found = find_dns_services(cluster.api.services)
+    if len(found) == 1:
+        return found[0]
+    raise NotFound(f"no Service {SERVICE}, and {len(found) or 'none'} with label {'='.join(LABEL)}: "
                    "this cluster's DNS is called otherwise")  # fmt: skip
 
 
@@ -44,12 +40,6 @@ def cluster_dns(cluster: Cluster) -> tuple[str, ...] | None:
         return ()
     except FactMissing:
         return None
-
-
-def dns_port(service: ServiceValue) -> ServicePort | None:
-    """Its port for queries by UDP."""
-    udp = [port for port in service.ports if port.protocol == "UDP"]
-    return next((port for port in udp if port.port == 53), udp[0] if udp else None)
 
 
 def service_at(cluster: Cluster, address: str) -> tuple[ServiceValue, str] | None:

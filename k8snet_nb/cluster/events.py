@@ -13,6 +13,7 @@ from ..errors import FactMissing, Refused
 from ..facts import Evidence, FactRef
 from ..parse.conntrack_counters import CountSeries, parse_count_series
 from ..parse.conntrack_events import ConntrackEvents, decode_events, parse_events
+from .inside import check_seconds
 from .tracking import kernel_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def node_events(cluster: Cluster, node: str, seconds: float) -> ConntrackEvents:
         lines = tuple(line.decode("utf-8", "replace") for line in text.split(b"\n")[:3] if line)
         says = f"{len(events):,} events; the first {len(lines)} are quoted"
     else:
-        events, dropped = _listen(cluster, ref, seconds)
+        events, dropped = _listen(cluster, ref, check_seconds(seconds))
         lines = ()
         says = f"{len(events):,} events in {seconds:g} s, read from the kernel by netlink"
         says += f"; the kernel dropped events {dropped:,} times" if dropped else ""

@@ -24,6 +24,7 @@ from ..parse.pods import PodValue
 from ..parse.resolv_conf import ResolvConf, parse_resolv_conf
 from ..text import printable
 from .dns_service import cluster_dns, cluster_domain, service_at
+from .inside import check_seconds
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -88,8 +89,10 @@ def answers_of(
 ) -> Answers:
     """Where answers come from: servers asked now where the source can, else the pod's recorded log.
 
-    A log that was not recorded is one in which no question stands; each answer says why. Raises FactBroken.
+    A log that was not recorded is one in which no question stands; each answer says why. Raises FactBroken, and
+    Refused for a time limit that is none.
     """
+    check_seconds(seconds)
     ref = _ref(pod, "dns.jsonl")
     source = cluster.source
     if isinstance(source, Exchanger):

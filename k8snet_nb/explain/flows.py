@@ -21,7 +21,7 @@ from ..parse.columns import Number, Text, factorize_rows
 from ..parse.conntrack_table import ConntrackTable
 from ..render import printable
 
-__all__ = ["TIMEOUTS", "FlowDirectory", "explain_flows", "top_talkers"]
+__all__ = ["TIMEOUTS", "FlowDirectory", "explain_flows", "flow_line", "top_talkers"]
 
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int64]
@@ -292,3 +292,14 @@ def top_talkers(flows: pd.DataFrame, by: str = "client", count: int = 10) -> pd.
     out[["packets", "bytes"]] = grouped[["packets", "bytes"]].sum(min_count=1)
     out = out.reset_index().sort_values(["flows", by], ascending=[False, True]).head(count)
     return out.reset_index(drop=True)
+
+
+def flow_line(flow: Any) -> str:
+    """The two tuples of an entry as ``conntrack -L`` prints them."""
+
+    def ports(source: Any, target: Any) -> str:
+        return "" if pd.isna(source) else f" sport={source} dport={target}"
+
+    original = f"src={flow.orig_src} dst={flow.orig_dst}{ports(flow.orig_sport, flow.orig_dport)}"
+    reply = f"src={flow.reply_src} dst={flow.reply_dst}{ports(flow.reply_sport, flow.reply_dport)}"
+    return f"{flow.protocol} {original} {reply}"

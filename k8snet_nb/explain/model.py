@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
@@ -18,6 +17,8 @@ from ..facts import Evidence, FactRef
 from ..parse.links import Link, Route, route_to
 from ..parse.pods import PodValue
 from ..render import Report, Shown
+from .flows import flow_line
+from .holders import holders
 
 __all__ = ["NodeFacts", "Rule", "ServiceAddresses", "check_model"]
 
@@ -95,23 +96,18 @@ def check_model(
 
 
 def _unique(alive: Sequence[PodValue], own: Sequence[PodValue], node_ips: Mapping[str, str]) -> Rule:
-    holders: dict[str, list[str]] = {}
-    for pod in own:
-        for ip in pod.ips:
-            holders.setdefault(ip, []).append(pod.key)
-    twice = [f"{ip} is held by {' and '.join(names)}" for ip, names in sorted(holders.items()) if len(names) > 1]
-    twice += [
-        f"{ip} is pod {names[0]}'s and node {node_ips[ip]}'s" for ip, names in sorted(holders.items()) if ip in node_ips
-    ]
+    held = {ip: [owner.name for owner in owners] for ip, owners in sorted(holders(own).items())}
+    twice = [f"{ip} is held by {' and '.join(names)}" for ip, names in held.items() if len(names) > 1]
+    twice += [f"{ip} is pod {names[0]}'s and node {node_ips[ip]}'s" for ip, names in held.items() if ip in node_ips]
     guests = [
         f"{pod.key} is on the host network and has its node's address {pod.ips[0]}" for pod in alive if pod.host_network
     ]
     lines = tuple(f"{pod.namespace}  {pod.name}  {', '.join(pod.ips)}  {pod.node}" for pod in own[:20])
     more = (f"... and {len(own) - 20} more",) if len(own) > 20 else ()
-    says = "; ".join(twice) or f"{len(holders)} addresses, each listed once"
+    says = "; ".join(twice) or f"{len(held)} addresses, each listed once"
     evidence = Evidence(FactRef("pods"), "kubectl get pods --all-namespaces -o wide", lines + more, says)
-    verdict = "violated" if twice else ("holds" if holders else "not seen")
-    checked = f"{len(holders)} addresses of {len(own)} pods"
+    verdict = "violated" if twice else ("holds" if held else "not seen")
+    checked = f"{len(held)} addresses of {len(own)} pods"
     return Rule("Every pod has an address of its own", verdict, checked, (*twice, *guests), (evidence,))
 
 
@@ -247,17 +243,6 @@ def _judge_flows(flows: pd.DataFrame, node: NodeFacts, found: _Finding, between:
         says = f"{len(flows)} {between}, {len(bad)} translated: " + (
             "the reply tuple is not the original's mirror" if len(bad) else "each reply tuple is the original's mirror"
         )
-        quoted = tuple(_line(flow) for flow in (bad if len(bad) else flows).head(2).itertuples())
+        quoted = tuple(flow_line(flow) for flow in (bad if len(bad) else flows).head(2).itertuples())
         ref = FactRef("conntrack.txt", node.node)
         found.evidence.append(Evidence(ref, node.commands["conntrack.txt"], quoted, says))
-
-
-def _line(flow: Any) -> str:
-    """The two tuples of an entry as ``conntrack -L`` prints them."""
-
-    def ports(source: Any, target: Any) -> str:
-        return "" if pd.isna(source) else f" sport={source} dport={target}"
-
-    original = f"src={flow.orig_src} dst={flow.orig_dst}{ports(flow.orig_sport, flow.orig_dport)}"
-    reply = f"src={flow.reply_src} dst={flow.reply_dst}{ports(flow.reply_sport, flow.reply_dport)}"
-    return f"{flow.protocol} {original} {reply}"

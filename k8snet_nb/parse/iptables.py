@@ -128,6 +128,10 @@ class Table(Mapping[str, Chain]):
         number, _ = self._heads[name]
         return self._save.line(number) if number else f":{name} - [0:0]"
 
+    def declares(self, name: str) -> bool:
+        """Whether a line declares the chain; without one it is known from its rules alone."""
+        return name in self._heads and self._heads[name][0] > 0
+
     def rules_of(self, chain: str) -> list[int] | None:
         """The line numbers of a chain's rules, without making a Chain of it; None when there is no such chain."""
         return self._rules.get(chain, []) if chain in self._heads else None

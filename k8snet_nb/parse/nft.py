@@ -260,9 +260,11 @@ def _chain(body: dict[str, Any]) -> Chain:
     prio = body.get("prio", 0)
     if not isinstance(prio, int):
         raise TypeError
-    name, kind = _word(body["name"]), body.get("type")
+    name, kind, hook = _word(body["name"]), body.get("type"), body.get("hook")
+    if not isinstance(kind, str | None) or not isinstance(hook, str | None):
+        raise TypeError
     comment, policy = _word(body.get("comment", "")), _word(body.get("policy", "accept"))
-    return Chain(body["family"], body["table"], name, kind, body.get("hook"), prio, policy, comment, [], body)
+    return Chain(body["family"], body["table"], name, kind, hook, prio, policy, comment, [], body)
 
 
 def _set(body: dict[str, Any], is_map: bool) -> NftSet:

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import AgentError, FactError
+from ..errors import AgentError, FactError, SourceError
+from ..facts import FactRef
 from ..sources.base import Source
 
-__all__ = ["Spans", "collect_over_time"]
+__all__ = ["Spans", "collect_over_time", "seconds_of"]
 
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 _MAXIMUM = "/proc/sys/net/netfilter/nf_conntrack_max"
@@ -35,7 +36,8 @@ def collect_over_time(source: Source, node: str, spans: Spans) -> Iterator[tuple
         running = [(fact, pool.submit(make, on_node, node, span)) for fact, make, span in wanted if span > 0]
         for fact, future in running:
             if on_node is None:
-                yield fact, None, f"a {source.kind} source cannot be watched"
+                if not source.has(FactRef(fact, node)):  # a recording may hold it already
+                    yield fact, None, f"a {source.kind} source cannot be watched"
                 continue
             try:
                 yield fact, *future.result()
@@ -69,3 +71,16 @@ def _events(on_node: Any, node: str, span: float) -> tuple[bytes | None, str | N
     if ran.ended == "too_much":
         return ran.out[: ran.out.rfind(b"\n") + 1], "cut: more than the agent sends at once"
     return None, f"conntrack -E: exit {ran.status}: {said[:500]}"
+
+
+def seconds_of(text: str) -> float:
+    """``60s``, ``2m`` or ``60`` in seconds. Raises SourceError for anything else."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 3600:
+        raise SourceError(f"{text!r} is no time span: say 60s or 5m, at most an hour")
+    return seconds

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import FactError, SourceError
@@ -18,12 +20,14 @@ from ..sources.base import Source
 from .addresses import AddressMap
 from .pseudonyms import Pseudonyms
 from .redact_api import ApiRedaction
+from .redact_nft import redact_nft
 from .redact_node import NodeRedaction
 from .redact_rules import Endpoint, RuleRedaction, ServicePort
 
 __all__ = ["Redactor"]
 
 _TRIES = 64
+_RELEASE = re.compile(r"\d[\w.+~-]{0,63}")
 
 
 class Redactor:
@@ -31,14 +35,33 @@ class Redactor:
 
     def __init__(self, keep_labels: Iterable[str] = (), key: bytes | None = None) -> None:
         self._keep = frozenset(keep_labels)
-        self._begin(key or secrets.token_bytes(32))
         self._fixed = key is not None
+        self._selected: set[str] = set()
+        self._begin(key or secrets.token_bytes(32))
 
     def _begin(self, key: bytes) -> None:
+        self._key = key
         self.names, self.addresses = Pseudonyms(key), AddressMap(key)
         self._node = NodeRedaction(self.names, self.addresses)
         self._rules = RuleRedaction(self.names, self.addresses)
         self._api = ApiRedaction(self.names, self.addresses, self._node.prose, self._keep)
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on with the names of an interrupted recording. Raises SourceError for other labels to keep."""
+        if sorted(self._keep) != state["keep"]:
+            kept = ", ".join(state["keep"]) or "none"
+            raise SourceError(
+                f"this recording was begun with other labels to keep ({kept}): say the same, or begin anew"
+            )
+        self._fixed = True
+        self._begin(bytes.fromhex(state["key"]))
+        self._selected = set(state["selected"])
+        self.names.begin_with(state["names"])
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`resume` takes. It undoes the redaction: it is for :class:`.run_key.RunKey` only."""
+        return {"key": self._key.hex(), "names": self.names.given, "selected": sorted(self._api.selected),
+                "keep": sorted(self._keep)}  # fmt: skip
 
     def learn(self, source: Source) -> None:
         """Look at the API's Lists for every name. Raises SourceError when one that holds names cannot be had."""
@@ -57,7 +80,7 @@ class Redactor:
                 break
             self._begin(secrets.token_bytes(32))
         self._learn_names(lists, source.nodes())
-        self._api.selected = set(_selected(lists))
+        self._api.selected = self._selected | set(_selected(lists))
         self._rules.learn(_endpoints(lists))
 
     def _learn_names(self, lists: Mapping[str, list[dict[str, Any]]], nodes: Iterable[str]) -> None:
@@ -93,7 +116,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """A message under the new names."""
-        return self._node.prose(text)
+        return self._node.message(text)
 
     def fact(self, ref: FactRef, content: bytes) -> bytes | None:
         """The fact under the new names; None for one that is of no known kind, or cannot be renamed."""
@@ -123,16 +146,7 @@ class Redactor:
 
         plain = text(node.plain)
         saves = ("iptables-save.txt", "ip6tables-save.txt", "iptables-legacy-save.txt", "ip6tables-legacy-save.txt")
-        tables = (
-            "addr.json",
-            "route.json",
-            "route6.json",
-            "rule.json",
-            "neigh.json",
-            "nsid.json",
-            "fdb.json",
-            "lsns.json",
-        )
+        tables = ("route.json", "route6.json", "rule.json", "neigh.json", "nsid.json", "fdb.json", "lsns.json")
         ipvs = ("ipvs-save.txt", "ipvs.txt", "ipvs-stats.txt", "ipvs-connections.txt")
         tracked = ("conntrack.txt", "conntrack6.txt", "conntrack-stats.txt", "conntrack-events.txt",
                    "conntrack-count.csv", "conntrack-stats-before-full.txt", "conntrack-stats-after-full.txt",
@@ -140,8 +154,10 @@ class Redactor:
         return {
             **dict.fromkeys(saves, text(rules.iptables)),
             **dict.fromkeys(tables, node.json_text),
-            **dict.fromkeys((*ipvs, *tracked), plain),
-            "nft.json": rules.nft,
+            **dict.fromkeys(ipvs, plain),
+            **dict.fromkeys(tracked, text(node.tracked)),
+            "addr.json": node.addr,
+            "nft.json": partial(redact_nft, rules),
             "ipset.txt": text(rules.ipset),
             "processes.json": node.processes,
             "sockets.txt": text(node.sockets),
@@ -156,7 +172,19 @@ class Redactor:
         kept = ("collected", "kernel", "netns", "os_release", "tools", "kube_proxy_mode", "commands", "errors", "times",
                 "told_by", "euid")  # fmt: skip
         told = {"node": self.names.name(str(about.get("node"))), **{key: about[key] for key in kept if key in about}}
+        if isinstance(told.get("tools"), dict):
+            told["tools"] = {key: _version(value) for key, value in told["tools"].items()}
+        if isinstance(told.get("told_by"), dict):
+            told["told_by"] = {key: _version(value) for key, value in told["told_by"].items()}
+        if not _RELEASE.fullmatch(str(told.get("kernel"))):
+            told.pop("kernel", None)
         return json.dumps(told).encode()
+
+
+def _version(said: object) -> str | None:
+    """A tool's word about its version, up to where it gets talkative."""
+    found = re.match(r"[\w .,()#:/+-]{1,100}", str(said)) if said is not None else None
+    return found.group() if found else None
 
 
 def _addresses(lists: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:

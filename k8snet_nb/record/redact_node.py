@@ -21,7 +21,21 @@ _PROGRAMS = frozenset(
     "flanneld calico-node cilium-agent sh bash sleep sshd systemd-resolved systemd-networkd "
     "systemd-journald systemd-udevd nginx httpd haproxy envoy".split()
 )
-_FLAGS = re.compile(r"--(?:hostname-override|node-ip|proxy-mode|cluster-cidr|cluster-dns|cluster-domain)(?:=|$)")
+_FLAGS = ("--hostname-override", "--node-ip", "--proxy-mode", "--cluster-cidr", "--cluster-dns", "--cluster-domain")
+_FOLDERS = re.compile(r"(?:/(?:usr/)?(?:local/)?s?bin|/usr/lib/systemd)?/[\w.-]+")
+_HIDDEN = re.compile(
+    r"""https?://\S+|"[^"]*"|'[^']*'|--[\w-]+=\S+|\S*@\S+|(?<=\buser )\S+|(?<=\bUser )\S+|(?<=\bcontext )\S+|"""
+    r"(?<![\w/])/(?!proc/|lib/modules/|etc/resolv\.conf\b|etc/cni\b|run/netns\b|dev/)[^\s:;,]+|"
+    r"\b[\w.-]+(?::\d+)?/[\w./-]+(?::[\w.-]+)?(?=[\s:;,]|$)"
+)
+"""In a message: URLs, quoted text, users, options, paths and images, which may be anything."""
+_IFACE_KEYS = {"ifname", "dev", "link", "master", "oif", "iif", "oifname", "iifname", "label", "bridge"}
+_DROPPED = {"ifalias", "altnames", "phys_switch_id", "phys_port_name", "phys_port_id"}
+_TABLES = set(
+    "main local default all unspec kernel boot static ra dhcp bird babel bgp ospf isis rip eigrp zebra gated mrt xorp "
+    "ntk keepalived mrouted openr dnrouted redirect kernel_lo kernel_ra kernel_ll 802.1Q 802.1ad".split()
+)
+"""Names of routing tables and protocols that iproute2 has by itself."""
 _SHIM_ID = re.compile(r" -id [0-9a-f]{64}")
 _GROUP = re.compile(
     r"(?:.+-)?kubepods.*|pod[0-9a-f].*|[0-9a-f]{64}|(?:cri-containerd|crio|docker|libpod|crio-conmon)-.*|besteffort|"
@@ -41,6 +55,10 @@ class NodeRedaction:
         """Addresses, MACs, uids and interface names in a text that holds no other names."""
         return self.addresses.text(self.names.marks(text))
 
+    def tracked(self, text: str) -> str:
+        """``conntrack``: also without the program that made or deleted an entry, and without security labels."""
+        return self.plain(re.sub(r" (?:progname|secctx|helper)=\S+", "", text))
+
     def prose(self, text: str) -> str:
         """A message, a Corefile, a log line: also every word that is a name of the cluster, and every domain."""
 
@@ -54,6 +72,10 @@ class NodeRedaction:
             return self.names.domain(said) if is_domain else said
 
         return re.sub(r"(?<![\w@-])[a-z0-9][\w.-]*[\w.]", word, self.plain(text))
+
+    def message(self, text: str) -> str:
+        """Why something failed, as a program said it: prose, of which what may be anybody's words is hidden."""
+        return self.names.interfaces(self.prose(_HIDDEN.sub("...", text)))
 
     def domain(self, name: str) -> str:
         """A domain name; one that spells an address spells the new one."""
@@ -89,7 +111,7 @@ class NodeRedaction:
             return [self._value(one) for one in value]
         if not isinstance(value, dict):
             return self.plain(value) if isinstance(value, str) else value
-        told = {key: self._value(one) for key, one in value.items()}
+        told = {key: self._field(key, one) for key, one in value.items() if key not in _DROPPED}
         if isinstance(value.get("command"), str):
             told["command"] = self.command(value["command"])
         if isinstance(value.get("nsfs"), str):
@@ -99,6 +121,19 @@ class NodeRedaction:
         if isinstance(value.get("src"), str) and isinstance(value.get("srclen"), int):
             told["src"] = self.addresses.network(value["src"], value["srclen"])
         return told
+
+    def _field(self, key: str, value: Any) -> Any:
+        if isinstance(value, str) and key in _IFACE_KEYS:
+            return self.names.interface(value)
+        if isinstance(value, str) and key in ("table", "protocol") and value not in _TABLES and not value.isdecimal():
+            return f"{key}-{self.names.digest(f'{key} {value}', 6)}"
+        return self._value(value)
+
+    def addr(self, content: bytes) -> bytes:
+        """``addr.json``: the first fact of its place, from which the interfaces' names are learnt."""
+        links = [link for link in json.loads(content) if isinstance(link, dict)]
+        self.names.learn_interfaces(str(link[key]) for link in links for key in ("ifname", "link") if link.get(key))
+        return self.json_text(content)
 
     def _bound(self, path: str) -> str:
         marked = self.names.marks(path)
@@ -113,14 +148,24 @@ class NodeRedaction:
         program = words[0].rsplit("/", 1)[-1].rstrip(":")
         if program not in _PROGRAMS:
             return "app"
-        told = [words[0] if words[0].startswith(("/usr/", "/sbin/", "/bin/", "/pause")) else program]
+        told = [words[0].rstrip(":") if _FOLDERS.fullmatch(words[0].rstrip(":")) else program]
         if program.startswith("containerd-shim"):
             found = _SHIM_ID.search(line)
             return told[0] + (f" -namespace k8s.io{self.names.marks(found.group())}" if found else "")
         for word, following in zip(words[1:], [*words[2:], ""], strict=False):
-            if _FLAGS.match(word):
-                told.append(self.prose(word) if "=" in word else f"{word} {self.prose(following)}")
+            flag, equals, value = word.partition("=")
+            if flag in _FLAGS:
+                told.append(f"{flag}{equals or ' '}{self._flag(flag, value if equals else following)}")
         return " ".join(told)
+
+    def _flag(self, flag: str, value: str) -> str:
+        if flag == "--hostname-override":
+            return self.names.name(value, "node")
+        if flag == "--cluster-domain":
+            return self.domain(value)
+        if flag == "--proxy-mode":
+            return value if value in ("iptables", "ipvs", "nftables", "kernelspace") else "other"
+        return ",".join(self.addresses.text(one) if _is_network(one) else "..." for one in value.split(","))
 
     def processes(self, content: bytes) -> bytes:
         """``processes.json``."""
@@ -143,7 +188,8 @@ class NodeRedaction:
         def user(found: re.Match[str]) -> str:
             return f'("{found[1] if found[1] in _PROGRAMS else "app"}"'
 
-        return "\n".join(self.plain(_USER.sub(user, line)) for line in text.split("\n"))
+        text = re.sub(r"(?<=%)[\w.-]+", lambda m: self.names.interface(m[0]), _USER.sub(user, text))
+        return "\n".join(map(self.plain, text.split("\n")))
 
     def kernel_log(self, text: str) -> str:
         """Only the lines that say that the connection table was full: others may hold anything."""
@@ -172,7 +218,7 @@ class NodeRedaction:
             entry["name"] = self.domain(str(entry["name"]))
             entry["server"] = self.addresses.text(str(entry["server"]))
             if entry["error"] is not None:
-                entry["error"] = self.prose(str(entry["error"]))
+                entry["error"] = self.message(str(entry["error"]))
             if entry["response"]:
                 entry["response"] = self._message(str(entry["response"]))
             lines.append(json.dumps(entry) + "\n")
@@ -192,3 +238,11 @@ def _is_domain(text: str) -> bool:
     return (
         last.isalpha() and len(last) > 1 and last not in ("conf", "json", "txt", "yaml", "crt", "key", "go", "service")
     )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

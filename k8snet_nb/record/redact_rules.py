@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from .addresses import AddressMap
+from .iptables_ranges import without_ranges
 from .pseudonyms import Pseudonyms, chain_hash
 
 __all__ = ["Endpoint", "RuleRedaction", "ServicePort"]
@@ -20,6 +19,8 @@ _KUBE_CHAIN = re.compile(r"KUBE-(SVC|SEP|SVL|EXT|FW|XLB)-([A-Z2-7]{16})")
 _NFT_CHAIN = re.compile(r"(@?(?:[a-z]+-)+)([A-Z2-7]{8})-([^/\s]+)/([^/\s]+)/(tcp|udp|sctp)/([^_\s]*)(?:__(\S+)/(\d+))?")
 _QUALIFIED = re.compile(r"(?<![\w.-])([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?=[:\s\"]|$)")
 _OWN = re.compile(r"(?:KUBE|cali|CNI|FLANNEL|CILIUM|OLD_CILIUM|DOCKER|WEAVE|ANTREA|IP6?TABLES)\b|(?:KUBE|CNI|DOCKER)-")
+_INTERFACE = re.compile(r"((?:^|\s)(?:-[io]|--(?:in|out)-interface|--physdev-(?:in|out)) )(\S+)")
+_ENTRY = re.compile(r"(^[^ ,]+,(?:physdev:)?)([^ ,]+)")
 _BUILT_IN = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT",
              "SNAT", "MASQUERADE", "MARK", "CONNMARK", "LOG", "NFLOG", "CT", "NOTRACK", "TCPMSS", "REDIRECT", "TPROXY",
              "SET", "TRACE", "QUEUE", "NFQUEUE", "CHECKSUM", "CLASSIFY", "AUDIT", "NETMAP", "TOS", "DSCP", "TTL",
@@ -36,7 +37,7 @@ _KNOWN_COMMENTS = re.compile(
     r"vmap to drop or reject packets to services? (?:nodeports )?with no endpoints"
 )
 """Comments of kube-proxy and the kubelet that name nothing of the cluster."""
-_TABLES = {"filter", "nat", "mangle", "raw", "security", "kube-proxy", "calico", "cilium", "route"}
+TABLES = {"filter", "nat", "mangle", "raw", "security", "kube-proxy", "calico", "cilium", "route"}
 
 
 _STANDARD = frozenset(
@@ -50,7 +51,7 @@ _STANDARD = frozenset(
 
 
 class RuleRedaction:
-    """Redacts iptables-save, nft JSON and ipset text."""
+    """Redacts iptables-save and ipset text; :mod:`.redact_nft` uses its chains and comments."""
 
     def __init__(self, names: Pseudonyms, addresses: AddressMap) -> None:
         self.names, self.addresses = names, addresses
@@ -83,6 +84,14 @@ class RuleRedaction:
         if name in _BUILT_IN or name in _STANDARD or _OWN.match(name) or name.upper() in _BUILT_IN:
             return name
         return f"chain-{self.names.digest(f'chain {name}', 8)}"
+
+    def named(self, name: str) -> str:
+        """The new name of a table's chain, set, map or other object."""
+        return name if name in TABLES else self.chain(name)
+
+    def table(self, name: str) -> str:
+        """The new name of a table."""
+        return name if name in TABLES or name.startswith("cni") else f"table-{self.names.digest(name, 8)}"
 
     def _cali(self, name: str) -> str:
         # cali-<kind>-<name or hash>: the kind says what it is for, the rest is of a policy, profile or interface
@@ -124,8 +133,8 @@ class RuleRedaction:
         return self.addresses.text(self.names.marks(told))
 
     def iptables(self, text: str) -> str:
-        """``iptables-save`` of any flavour."""
-        return "\n".join(self._line(line) for line in text.split("\n"))
+        """``iptables-save`` of any flavour. Raises ValueError for a translation to a range that is no network."""
+        return "\n".join(self._line(line) for whole in text.split("\n") for line in without_ranges(whole))
 
     def _line(self, line: str) -> str:
         if line.startswith(("#", "*", "COMMIT")) or not line:
@@ -150,70 +159,30 @@ class RuleRedaction:
             return found[1] + self.set_name(found[2])
 
         piece = re.sub(r"((?:^|[\s\]])-[Ajg] |--(?:jump|goto|name) )(\S+)", chain, piece)
+        piece = _INTERFACE.sub(lambda found: found[1] + self.names.interface(found[2]), piece)
         piece = re.sub(r"(--(?:match-set|add-set|del-set) )(\S+)", a_set, piece)
         piece = re.sub(r"(--(?:nflog-prefix|log-prefix) )(\"[^\"]*\"|\S+)", r'\1"prefix"', piece)
-        return self.addresses.text(self.names.marks(piece))
+        return self.addresses.strict(self.names.marks(piece))
 
     def set_name(self, name: str) -> str:
         """The new name of an ipset."""
         return name if name.startswith("KUBE-") else f"set-{self.names.digest(f'set {name}', 8)}"
 
     def ipset(self, text: str) -> str:
-        """``ipset save``."""
-        lines = []
+        """``ipset save``. Raises ValueError for a ``bitmap:ip`` over a range that is no network."""
+        lines, with_interface = [], set[str]()
         for line in text.split("\n"):
             words = line.split(" ", 2)
+            if words[0] == "create" and line.split(" ")[2:3] == ["hash:net,iface"]:
+                with_interface.add(words[1])
+            if words[0] == "add" and len(words) == 3 and words[1] in with_interface:
+                words[2] = _ENTRY.sub(lambda found: found[1] + self.names.interface(found[2]), words[2], count=1)
             if len(words) > 1 and words[0] in ("create", "add"):
                 words[1] = self.set_name(words[1])
             told = re.sub(r'comment "([^"]*)"', lambda m: f'comment "{self.comment(m[1])}"', " ".join(words))
-            lines.append(self.addresses.text(self.names.marks(told)))
+            lines.append(self.addresses.strict(self.names.marks(self.names.interfaces(told))))
         return "\n".join(lines)
-
-    def nft(self, content: bytes) -> bytes:
-        """``nft -j list ruleset``. Raises ValueError for what is no JSON or holds a range of addresses."""
-        return (json.dumps(self._nft_value(json.loads(content), "")) + "\n").encode()
-
-    def _nft_value(self, value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            if set(value) == {"prefix"} and isinstance(value["prefix"], dict):
-                prefix = dict(value["prefix"])
-                prefix["addr"] = self.addresses.network(str(prefix["addr"]), int(prefix["len"]))
-                return {"prefix": prefix}
-            if "range" in value and any(_looks_like_address(one) for one in value["range"]):
-                raise ValueError("a range of addresses cannot be renamed so that it stays one")
-            return {name: one if name == "xt" else self._nft_value(one, name) for name, one in value.items()}
-        if isinstance(value, list):
-            return [self._nft_value(one, key) for one in value]
-        return self._nft_text(value, key) if isinstance(value, str) else value
-
-    def _nft_text(self, text: str, key: str) -> str:
-        rename: dict[str, Callable[[str], str]] = {
-            "comment": self.comment,
-            "chain": self.chain,
-            "target": self.chain,
-            "table": self._table,
-            "log": lambda _text: "prefix",
-            "log_prefix": lambda _text: "prefix",
-            "name": self._named,
-        }
-        if text.startswith("@"):
-            return f"@{self._named(text[1:])}"
-        known = rename.get(key)
-        return known(text) if known is not None else self.addresses.text(self.names.marks(text))
-
-    def _table(self, name: str) -> str:
-        return name if name in _TABLES or name.startswith("cni") else f"table-{self.names.digest(name, 8)}"
-
-    def _named(self, name: str) -> str:
-        """A table, chain, set or map."""
-        if _NFT_CHAIN.fullmatch(name) or _KUBE_CHAIN.fullmatch(name) or name.startswith(("CNI-", "cali-")):
-            return self.chain(name)
-        return name if name in _TABLES or name in _STANDARD else self.chain(name)
 
 
 def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _looks_like_address(value: Any) -> bool:
-    return isinstance(value, str) and (value.count(".") == 3 or ":" in value)

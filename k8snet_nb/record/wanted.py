@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FactError
 from ..facts import FACTS, FactRef
 from ..sources.base import Source
 
-__all__ = ["node_refs", "pod_refs", "pods_of"]
+__all__ = ["ips_of", "node_refs", "pod_refs", "pods_of"]
 
 _ACTIVE = {"conntrack-events.txt", "conntrack-count.csv", "dns.jsonl"}
 """Not read but collected over a while, or by sending something: only when asked for."""
@@ -45,16 +45,30 @@ def pod_refs(source: Source, node: str) -> list[FactRef]:
 
 def pods_of(source: Source, node: str) -> list[tuple[str, bool]]:
     """The pods that run on a node (``namespace/name``), and whether each is in the node's own network."""
-    try:
-        items: Iterable[Mapping[str, Any]] = json.loads(source.read(FactRef("pods"))).get("items") or ()
-    except (FactError, ValueError, AttributeError):
-        return []
     found = []
-    for item in items:
+    for item in _pod_items(source):
         meta, spec, status = item.get("metadata") or {}, item.get("spec") or {}, item.get("status") or {}
         if spec.get("nodeName") == node and status.get("phase", "Running") == "Running":
             found.append((f"{meta.get('namespace')}/{meta.get('name')}", bool(spec.get("hostNetwork"))))
     return sorted(found)
+
+
+def ips_of(source: Source, node: str) -> dict[str, tuple[str, ...]]:
+    """The addresses of the pods of a node, by ``namespace/name``."""
+    found = {}
+    for item in _pod_items(source):
+        meta, spec, status = item.get("metadata") or {}, item.get("spec") or {}, item.get("status") or {}
+        if spec.get("nodeName") == node:
+            listed = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
+            found[f"{meta.get('namespace')}/{meta.get('name')}"] = tuple(str(ip) for ip in listed if ip)
+    return found
+
+
+def _pod_items(source: Source) -> list[Mapping[str, Any]]:
+    try:
+        return list(json.loads(source.read(FactRef("pods"))).get("items") or ())
+    except (FactError, ValueError, AttributeError):
+        return []
 
 
 def _present(source: Source) -> list[FactRef] | None:

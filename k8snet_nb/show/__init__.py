@@ -9,6 +9,7 @@ from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
+from .investigate import investigate
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 
@@ -47,6 +48,7 @@ __all__ = [
     "draw_wiring",
     "enter",
     "exercise",
+    "investigate",
     "live_agents",
     "panel",
 ]

@@ -161,7 +161,7 @@ class ItemSelector(Generic[T]):
             names = choice.namespaces
             if choice.namespace is not None and choice.namespace not in names:
                 names = sorted([*names, choice.namespace])  # emptied meanwhile: still what is looked at
-            everything = (f"all {self._group}s", "")  # not None: to a Dropdown that is no choice at all
+            everything = (f"all {_plural(self._group)}", "")  # not None: to a Dropdown that is no choice at all
             _fill(self.namespace, [everything, *((printable(name), name) for name in names)], choice.namespace or "")
             _fill(self.list, [(item.label, item.key) for item in choice.shown], choice.chosen)
         finally:
@@ -181,6 +181,10 @@ class ItemSelector(Generic[T]):
         more = rest + max(0, len(items) - 10)
         text = "\n".join([*lines, *([f"  and {more} more"] if more else [])])
         return live_bundle(self.layout, text, f"<pre>{escape(text)}</pre>")
+
+
+def _plural(word: str) -> str:
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
 
 
 def _button(description: str, tooltip: str) -> widgets.Button:

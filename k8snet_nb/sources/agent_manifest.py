@@ -34,6 +34,8 @@ CAPABILITIES = ("SYS_PTRACE", "SYS_ADMIN", "SYS_CHROOT", "NET_ADMIN", "NET_RAW",
 COMPONENT = "k8snet-agent"
 LABELS = {"app.kubernetes.io/name": COMPONENT, "app.kubernetes.io/managed-by": "k8snet"}
 _INSTANCE = "app.kubernetes.io/instance"
+_APPARMOR = {"container.apparmor.security.beta.kubernetes.io/agent": "unconfined"}
+"""For servers before 1.30, which do not know the field; newer ones ask that both say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def job_manifest(node: str, settings: AgentSettings) -> dict[str, Any]:
     name = job_name(node)
     labels = {**LABELS, _INSTANCE: name}
     notes = {"k8snet-nb/node": node, "k8snet-nb/started-by": owner()}
-    pod = {"metadata": {"labels": labels, "annotations": notes}, "spec": _pod_spec(node, settings)}
+    pod = {"metadata": {"labels": labels, "annotations": {**notes, **_APPARMOR}}, "spec": _pod_spec(node, settings)}
     spec = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": settings.lifetime,

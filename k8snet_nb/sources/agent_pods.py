@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -28,12 +28,15 @@ from .agent_manifest import (
     skipped,
 )
 from .agent_program import agent_command, packed_agent
-from .agent_trouble import exec_refused, job_trouble, pod_trouble, refused, said_at_the_end
+from .agent_trouble import exec_refused, refused, said_at_the_end
+from .agent_wait import running_pod
 from .agents import Agent
-from .kube_http import Connection
+from .kube_http import WAITS, Connection
+from .together import together
 
 __all__ = ["AgentPods", "clean", "plan"]
 
+_CLOSED = "the agents of this cluster were closed. Open it again to start new ones"
 _SELECTOR = ",".join(f"{key}={value}" for key, value in LABELS.items())
 
 
@@ -47,14 +50,21 @@ class _Held:
         self.jobs: set[str] = set()
         self.over = threading.Event()
 
-    def beat(self) -> None:
-        """Ping every agent until the end. A ping's answer is nobody's: only its coming matters, to the agent."""
-        while not self.over.wait(self.settings.heartbeat / 3):
-            with self.lock:
-                agents = list(self.agents.values())
-            for agent in agents:
-                with suppress(AgentError):
-                    agent.send({"op": "ping", "id": 0})
+    def beat(self, agent: Agent) -> None:
+        """Ping an agent until its end. A ping's answer is nobody's: only its coming matters, to the agent."""
+        while not self.over.wait(self.settings.heartbeat / 3) and agent.alive:
+            with suppress(AgentError):
+                agent.send({"op": "ping", "id": 0})
+
+    def keep(self, node: str, agent: Agent) -> None:
+        """Have it found, kept alive and ended with the others. Raises AgentError when those have ended."""
+        with self.lock:
+            self.agents[node] = agent
+        # a thread each: one whose connection hangs must not keep the beats from the others
+        threading.Thread(target=self.beat, args=(agent,), name=f"k8snet heartbeat of {node}", daemon=True).start()
+        if self.over.is_set():
+            agent.close()
+            raise AgentError(_CLOSED)
 
     def clear(self) -> None:
         """End the agents, then delete the Jobs that were made here."""
@@ -77,8 +87,9 @@ class AgentPods:
         self._held = _Held(connection, settings)
         self._connection = connection
         self._ready_namespace = threading.Lock()
+        self._stopped = threading.Event()
+        self._starting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._finalizer = weakref.finalize(self, self._held.clear)
-        threading.Thread(target=self._held.beat, name="k8snet heartbeats", daemon=True).start()
 
     def close(self) -> None:
         """End all agents and delete their Jobs."""
@@ -91,19 +102,25 @@ class AgentPods:
 
     def agent(self, node: str) -> Agent:
         """The node's agent, started if there is none or it went away. Raises AgentError with what is in the way."""
-        with self._held.lock:
-            known = self._held.agents.get(node)
-        if known is not None and known.alive:
-            return known
-        started = self._start(node)
-        with self._held.lock:
-            self._held.agents[node] = started
-        return started
+        with self._starting[node]:
+            with self._held.lock:
+                known = self._held.agents.get(node)
+            if known is not None and known.alive:
+                return known
+            started = self._start(node)
+            self._held.keep(node, started)
+            return started
 
-    def start(self, nodes: Iterable[str], told: Callable[[str, str], None] | None = None) -> dict[str, str]:
+    def start(
+        self,
+        nodes: Iterable[str],
+        told: Callable[[str, str], None] | None = None,
+        go_on: Callable[[], object] = lambda: None,
+    ) -> dict[str, str]:
         """Start agents on several nodes at once, at most ``at_once`` together. Returns {node: why not}.
 
-        ``told`` is called with a node and a word of where it is, from several threads.
+        ``told`` is called with a node and a word of where it is, from several threads; ``go_on`` now and then, and
+        raises to stop.
         """
 
         def one(node: str) -> tuple[str, str | None]:
@@ -117,33 +134,45 @@ class AgentPods:
             say(node, "ready")
             return node, None
 
-        with ThreadPoolExecutor(self.settings.at_once, "k8snet agents") as pool:
-            return {node: why for node, why in pool.map(one, list(nodes)) if why is not None}
+        self._stopped.clear()
+        try:
+            found = together(one, list(nodes), self.settings.at_once, go_on)
+            return {node: why for node, why in found if why is not None}
+        except BaseException:  # interrupted: those that are still coming up end their waiting
+            self._stopped.set()
+            raise
 
     def _start(self, node: str) -> Agent:
         if self._held.over.is_set():
-            raise AgentError("the agents of this cluster were closed. Open it again to start new ones")
+            raise AgentError(_CLOSED)
         with self._ready_namespace:
             self._namespace()
         name = self._job(node)
-        pod = self._pod(node, name)
         try:
-            return self._converse(node, pod)
+            return self._converse(node, self._pod(node, name))
         except AgentError:
-            if name in self._held.jobs:
+            if name in self._held.jobs or self._stopped.is_set():
                 raise
-            # the pod of an earlier session may have ended just now: once more, with a new one
-            delete_job(self._connection, self.settings.namespace, name, wait=True)
-            return self._converse(node, self._pod(node, self._job(node)))
+        # the pod of an earlier session, which ended just now or cannot start: once more, with a new one
+        delete_job(self._connection, self.settings.namespace, name, wait=True)
+        return self._converse(node, self._pod(node, self._job(node)))
+
+    def _pod(self, node: str, job: str) -> str:
+        return running_pod(self._connection, node, job, self.settings, self._stopped.is_set)
 
     def _namespace(self) -> None:
-        name = self.settings.namespace
-        found = self._connection.request("GET", f"/api/v1/namespaces/{name}")
+        name, until = self.settings.namespace, time.monotonic() + self.settings.patience
+        path = f"/api/v1/namespaces/{name}"
+        found = self._connection.ask("GET", path)
+        while found.ok and (found.json().get("status") or {}).get("phase") == "Terminating":
+            if time.monotonic() > until or self._stopped.wait(1.0):
+                raise AgentError(f"namespace {name} is being deleted, and is not gone yet. Ask again when it is")
+            found = self._connection.ask("GET", path)
         if found.ok or found.status == 403:  # not allowed to look is no reason not to try
             return
         if found.status != 404:
             raise refused(found, "get", "namespaces", None, f"namespace {name}")
-        made = self._connection.request("POST", "/api/v1/namespaces", body=namespace_manifest(name))
+        made = self._connection.ask("POST", "/api/v1/namespaces", body=namespace_manifest(name))
         if not made.ok and made.status != 409:
             raise refused(made, "create", "namespaces", None, f"namespace {name}, which is not there yet")
 
@@ -152,57 +181,33 @@ class AgentPods:
         name, namespace = job_name(node), self.settings.namespace
         path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         for _ in range(3):
-            made = self._connection.request("POST", path, body=job_manifest(node, self.settings))
+            made = self._connection.ask("POST", path, body=job_manifest(node, self.settings))
             if made.ok:
                 with self._held.lock:
                     self._held.jobs.add(name)
                 return name
             if made.status != 409:
                 raise refused(made, "create", "jobs.batch", namespace, f"agent of {node}")
-            old = self._connection.request("GET", f"{path}/{name}").json()
+            old = self._connection.ask("GET", f"{path}/{name}").json()
             if _usable(old):
                 return name
             delete_job(self._connection, namespace, name, wait=True)
         raise AgentError(f"agent of {node}: an old Job {name} does not go away. Try `k8snet clean`")
-
-    def _pod(self, node: str, job: str) -> str:
-        """The name of the Job's running pod. Raises AgentError with what keeps it from running."""
-        namespace = self.settings.namespace
-        deadline, pause = time.monotonic() + self.settings.patience, 0.1
-        query = {"labelSelector": f"app.kubernetes.io/instance={job}"}
-        while True:
-            listed = self._connection.request("GET", f"/api/v1/namespaces/{namespace}/pods", query)
-            if not listed.ok:
-                raise refused(listed, "list", "pods", namespace, f"agent of {node}")
-            pods = [p for p in listed.json().get("items") or () if not p["metadata"].get("deletionTimestamp")]
-            trouble = self._why_none(job) if not pods else None
-            for pod in pods:
-                if _running(pod):
-                    return str(pod["metadata"]["name"])
-                trouble = pod_trouble(pod, self.settings)
-            late = time.monotonic() > deadline
-            if trouble or late:
-                state = "no pod was made" if not pods else f"its pod is {(pods[0].get('status') or {}).get('phase')}"
-                told = trouble or f"not running after {self.settings.patience:g} seconds ({state})"
-                hint = "" if trouble else f". Look at: kubectl --namespace {namespace} describe pods,jobs"
-                raise AgentError(f"agent of {node}: {told}{hint}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
-
-    def _why_none(self, job: str) -> str | None:
-        query = {"fieldSelector": f"involvedObject.name={job}"}
-        answer = self._connection.request("GET", f"/api/v1/namespaces/{self.settings.namespace}/events", query)
-        return job_trouble(answer.json().get("items") or (), self.settings) if answer.ok else None
 
     def _converse(self, node: str, pod: str) -> Agent:
         settings = self.settings
         command = agent_command(settings.lock, settings.heartbeat, settings.node_pid, LIMIT)
         query = [("container", "agent"), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
         query += [("command", word) for word in command]
-        try:
-            socket = self._connection.websocket(f"/api/v1/namespaces/{settings.namespace}/pods/{pod}/exec", query)
-        except AgentError as error:
-            raise exec_refused(error, node, settings) from None
+        path = f"/api/v1/namespaces/{settings.namespace}/pods/{pod}/exec"
+        for wait in (*WAITS, None):
+            try:
+                socket = self._connection.websocket(path, query)
+                break
+            except AgentError as error:
+                passing = error.status == 429 or (error.status or 0) >= 500
+                if wait is None or not passing or self._stopped.wait(wait):
+                    raise exec_refused(error, node, settings) from None
         stream = ExecStream(socket)
         try:
             stream.write(packed_agent())
@@ -217,12 +222,6 @@ class AgentPods:
         return agent
 
 
-def _running(pod: Mapping[str, Any]) -> bool:
-    status = pod.get("status") or {}
-    states = [container.get("state") or {} for container in status.get("containerStatuses") or ()]
-    return status.get("phase") == "Running" and any("running" in state for state in states)
-
-
 def _usable(job: Mapping[str, Any]) -> bool:
     ended = any(
         condition.get("type") in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
@@ -235,10 +234,10 @@ def _usable(job: Mapping[str, Any]) -> bool:
 def delete_job(connection: Connection, namespace: str, name: str, wait: bool = False) -> bool:
     """Delete a Job and its pods; with ``wait`` until it is gone. Whether the server agreed."""
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
-    answer = connection.request("DELETE", path, {"propagationPolicy": "Background"})
+    answer = connection.ask("DELETE", path, {"propagationPolicy": "Background"})
     deadline = time.monotonic() + 30
     while wait and answer.ok and time.monotonic() < deadline:
-        if connection.request("GET", path).status == 404:
+        if connection.ask("GET", path).status == 404:
             break
         time.sleep(0.2)
     return answer.ok or answer.status == 404
@@ -248,7 +247,7 @@ def plan(nodes: Iterable[dict[str, Any]], connection: Connection, settings: Agen
     """What :class:`AgentPods` would make for these nodes of the API, in order; looks, and makes nothing."""
     namespace = settings.namespace
     found: list[Planned] = []
-    if connection.request("GET", f"/api/v1/namespaces/{namespace}").status == 404:
+    if connection.ask("GET", f"/api/v1/namespaces/{namespace}").status == 404:
         says = "privileged pods are allowed in it; it stays, `k8snet clean` removes it"
         found.append(Planned("create", "Namespace", namespace, None, None, says))
     for node in nodes:
@@ -271,7 +270,7 @@ def clean(connection: Connection, namespace: str) -> list[str]:
     Returns a line a thing that was deleted. Raises AgentError with the reason when the server refuses.
     """
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    listed = connection.request("GET", path, {"labelSelector": _SELECTOR})
+    listed = connection.ask("GET", path, {"labelSelector": _SELECTOR})
     if listed.status == 404:
         return []
     if not listed.ok:
@@ -282,11 +281,11 @@ def clean(connection: Connection, namespace: str) -> list[str]:
         if not delete_job(connection, namespace, name, wait=True):
             raise AgentError(f"clean: Job {name} in namespace {namespace} could not be deleted")
         told.append(f"deleted Job {name} in namespace {namespace}")
-    found = connection.request("GET", f"/api/v1/namespaces/{namespace}").json()
+    found = connection.ask("GET", f"/api/v1/namespaces/{namespace}").json()
     labels = (found.get("metadata") or {}).get("labels") or {}
-    pods = connection.request("GET", f"/api/v1/namespaces/{namespace}/pods").json().get("items")
+    pods = connection.ask("GET", f"/api/v1/namespaces/{namespace}/pods").json().get("items")
     if labels.get("app.kubernetes.io/managed-by") == "k8snet" and not [p for p in pods or [] if not _agents(p)]:
-        gone = connection.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        gone = connection.ask("DELETE", f"/api/v1/namespaces/{namespace}")
         if not gone.ok:
             raise refused(gone, "delete", "namespaces", None, f"namespace {namespace}")
         told.append(f"deleted Namespace {namespace}")

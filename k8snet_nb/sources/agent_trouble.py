@@ -21,6 +21,11 @@ def refused(answer: Answer, verb: str, resource: str, namespace: str | None, abo
     where = f" in namespace {namespace}" if namespace else ""
     if answer.status == 401:
         why = "not logged in (401). Renew the credentials of this kubeconfig context"
+    elif answer.status == 403 and " cannot " not in answer.message:  # the authorizer's word in every refusal of a right
+        why = (
+            f"refused (403): {answer.message}. This is no missing right but a policy of the cluster, or something "
+            f"between here and the server: show the message to an administrator"
+        )
     elif answer.status == 403:
         why = (
             f"forbidden (403): {answer.message}. It needs the verb {verb} on {resource}{where}. "
@@ -110,15 +115,20 @@ def _no_start(said: str, settings: AgentSettings) -> str:
 def exec_refused(error: AgentError, node: str, settings: AgentSettings) -> AgentError:
     """The no to an exec: the server's own status decides what it means."""
     about = f"agent of {node}"
-    body = Answer(error.status or 0, {}, b"")
     if error.status == 403:
         asked = needed("get,create", "pods/exec", settings.namespace)
         why = (
             f"forbidden (403): {error}. It needs the verbs get and create on pods/exec in namespace "
             f"{settings.namespace}. Ask an administrator for: {asked}"
         )
-    elif error.status in (401, 404):
-        return refused(body, "create", "pods/exec", settings.namespace, f"{about}: {error}")
+    elif error.status == 401:
+        why = f"not logged in (401): {error}. Renew the credentials of this kubeconfig context"
+    elif error.status == 404:
+        why = f"its pod is gone (404): {error}. Ask again: it is started anew"
+    elif "10250" in str(error):
+        why = (
+            f"the API server does not reach the node's kubelet: {error}. Then `kubectl exec` and `logs` fail there too"
+        )
     else:
         why = f"no exec into its pod: {error}"
     told = AgentError(f"{about}: {why}")

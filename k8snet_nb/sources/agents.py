@@ -31,6 +31,10 @@ ADVICE = {
 """What to do about a code."""
 
 
+def _advised(why: str, code: str) -> str:
+    return f"{why}. {ADVICE[code]}" if code in ADVICE else why
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """One fact as an agent told it: ``data``, or None with ``why`` and a code (absent, denied, gone, failed, timeout).
@@ -99,8 +103,7 @@ class Running:
             return Ran(self._argv, None, b"", b"", "cancelled")
         if "error" in header:
             code = str(header["error"])
-            advice = f". {ADVICE[code]}" if code in ADVICE else ""
-            raise AgentError(f"{short(self._argv)}: {header.get('why')}{advice}", code)
+            raise AgentError(_advised(f"{short(self._argv)}: {header.get('why')}", code), code)
         size = int(header["out"])
         return Ran(self._argv, header.get("status"), payload[:size], payload[size:], str(header.get("ended") or ""))
 
@@ -136,7 +139,8 @@ class Watching:
             lost += header["dropped"]
         if not answers and self._slot.ready.is_set():
             header, _ = self._agent.wait(self._key, self._slot, 0)
-            raise AgentError(f"conntrack events of {self._agent.name}: {header.get('why')}")
+            code = str(header.get("error") or "")
+            raise AgentError(_advised(f"conntrack events of {self._agent.name}: {header.get('why')}", code), code)
         return pieces, times, lost
 
     def close(self) -> None:
@@ -255,7 +259,7 @@ class Agent:
         header, _ = self._ask({"op": "dns", "exchange": dict(request), "target": dict(target)}, seconds)
         if "error" in header:
             why = f"the agent of {self.name} could not ask {request.get('server')}: {header.get('why')}"
-            raise AgentError(why, str(header["error"]))
+            raise AgentError(_advised(why, str(header["error"])), str(header["error"]))
         told: dict[str, Any] = header["exchange"]
         return told
 

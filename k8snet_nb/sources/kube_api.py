@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from threading import Event
+from dataclasses import dataclass, field
 
 from ..errors import FactBroken, FactMissing, Stopped
 from ..facts import API_RESOURCES
 from .kube_http import Answer, Connection
 from .pages import Page, joined, read_page
+from .progress import Progress
 
-__all__ = ["KubeApi", "Progress", "needed"]
+__all__ = ["KubeApi", "needed"]
 
-PAGE = 500
+_LIMITS = (500, 5000, 0)
+"""Objects a page: larger ones when the server forgot a list before its last page was read; at last all in one."""
+_SLICE = 0.2
+"""Seconds between two looks whether a waiting is to go on."""
 _PATHS = {
     "version": "/version",
     "nodes": "/api/v1/nodes",
@@ -28,19 +32,53 @@ _PATHS = {
     "networkpolicies": "/apis/networking.k8s.io/v1/networkpolicies",
     "servicecidrs": "/apis/networking.k8s.io/v1/servicecidrs",
 }
-_WAITS = (0.2, 0.5, 1.0, 2.0)
-"""Seconds between tries after 429 and 5xx, unless the server says how long (Retry-After)."""
 
-Progress = Callable[[str, int, "int | None"], None]
-"""Told what is being read, how much of it is there, and of how much (None: not known)."""
+
+@dataclass(slots=True)
+class _Begun:
+    """A list of which some pages are read. Nobody sees it before it is whole."""
+
+    limit: int
+    pages: list[Page] = field(default_factory=list)
+
+    @property
+    def count(self) -> tuple[int, int | None]:
+        """About how many objects are read, and how many there are, if the server says."""
+        left = self.pages[0].meta.get("remainingItemCount") if self.pages else None
+        total = self.limit + left if isinstance(left, int) else None
+        read = self.limit * len(self.pages)
+        return (read if total is None or self.pages[-1].token else total), total
 
 
 class KubeApi:
-    """Reads Lists from an API server; :attr:`progress` hears of every page, :attr:`stop` ends a reading between two."""
+    """Reads Lists from an API server; :attr:`progress` hears of every page.
+
+    :meth:`stop` ends what is being read. The pages read until then are kept, and the next reading goes on from there;
+    a list that is not whole is never given out.
+    """
 
     def __init__(self, connection: Connection, progress: Progress | None = None) -> None:
         self.connection, self.progress = connection, progress
-        self.stop = Event()
+        self._begun: dict[str, _Begun] = {}
+        self._stops = 0
+
+    def stop(self) -> None:
+        """End the readings that are under way, in whichever threads."""
+        self._stops += 1
+
+    def stopper(self) -> Callable[[], None]:
+        """What raises Stopped once :meth:`stop` was called after this."""
+        begun = self._stops
+
+        def check() -> None:
+            if self._stops != begun:
+                raise Stopped("stopped")
+
+        return check
+
+    def forget(self) -> None:
+        """Begin every list anew, also one of which pages are kept."""
+        self._begun.clear()
 
     @classmethod
     def connect(cls, context: str | None = None, timeout: float = 30.0) -> KubeApi:
@@ -58,7 +96,7 @@ class KubeApi:
     def user(self) -> str:
         """Who the server says that we are (SelfSubjectReview); where it does not say, the kubeconfig's word."""
         asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        answer = self.connection.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=asked)
+        answer = self.connection.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=asked)
         status = answer.json().get("status")
         name = (status.get("userInfo") or {}).get("username") if answer.ok and isinstance(status, dict) else None
         if name:
@@ -68,57 +106,69 @@ class KubeApi:
 
     def __call__(self, resource: str) -> bytes:
         """The whole List of a resource, pages joined, managedFields removed. Raises FactMissing with the reason."""
-        path = _PATHS[resource]
+        path, check = _PATHS[resource], self.stopper()
         if resource == "version":
-            return self._page(resource, path, {})
-        for _ in range(3):
-            pages = self._pages(resource, path)
-            if pages is not None:
-                return joined(pages)
-        why = "the list changed faster than its pages could be read (410 Gone, three times)"
+            return self._page(resource, path, {}, check)
+        for limit in _LIMITS:
+            begun = self._begun.pop(resource, None) or _Begun(limit)
+            try:
+                whole = self._read(resource, path, begun, check)
+            except (Stopped, KeyboardInterrupt) as ended:
+                self._begun[resource] = begun
+                raise type(ended)(_so_far(resource, begun)) from None
+            except FactMissing as missing:
+                if missing.passing:
+                    self._begun[resource] = begun
+                raise
+            if whole:
+                return joined(begun.pages)
+        why = "the list changed faster than it could be read (410 Gone, three times)"
         raise FactMissing(resource, "the Kubernetes API", why, "Ask again.")
 
-    def _pages(self, resource: str, path: str) -> list[Page] | None:
-        """All pages, or None when the server forgot where we were: then the list is begun again."""
-        pages: list[Page] = []
+    def _read(self, resource: str, path: str, begun: _Begun, check: Callable[[], None]) -> bool:
+        """Read the pages that are not there yet; False when the server forgot the list: then it is begun again."""
+        pages = begun.pages
         while not pages or pages[-1].token:
-            if self.stop.is_set():
-                self.stop.clear()
-                raise Stopped(f"reading {resource} was stopped; ask again to begin anew")
-            query = {"limit": str(PAGE)} | ({"continue": pages[-1].token} if pages else {})
-            body = self._page(resource, path, query)
+            check()
+            query = {"limit": str(begun.limit)} | ({"continue": pages[-1].token} if pages else {})
+            body = self._page(resource, path, query, check)
             if body is _GONE:
-                return None
+                return False
             try:
                 pages.append(read_page(body))
             except ValueError as error:
                 raise FactBroken(resource, "the Kubernetes API", f"a page of it is no List: {error}") from None
-            self._tell(resource, pages)
-        return pages
+            if self.progress is not None and (len(pages) > 1 or pages[0].token):
+                self.progress(resource, *begun.count)
+        return True
 
-    def _tell(self, resource: str, pages: list[Page]) -> None:
-        if self.progress is None or (len(pages) == 1 and not pages[0].token):
-            return
-        left = pages[0].meta.get("remainingItemCount")
-        total = PAGE + left if isinstance(left, int) else None
-        read = PAGE * len(pages) if pages[-1].token or total is None else total
-        self.progress(resource, read, total)
+    def _page(self, resource: str, path: str, query: dict[str, str], check: Callable[[], None]) -> bytes:
+        def pause(seconds: float) -> None:
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                check()
+                time.sleep(min(left, _SLICE))
 
-    def _page(self, resource: str, path: str, query: dict[str, str]) -> bytes:
-        for wait in (*_WAITS, None):
-            answer = self.connection.request("GET", path, query)
-            if answer.status == 200:
-                return answer.body
-            if answer.status == 410 and "continue" in query:
-                return _GONE
-            if wait is None or not (answer.status == 429 or answer.status >= 500):
-                raise _refusal(resource, answer)
-            said = answer.headers.get("retry-after", "")
-            time.sleep(min(float(said), 10.0) if said.isdigit() else wait)
-        raise AssertionError("the last try either answers or raises")
+        answer = self.connection.ask("GET", path, query, pause=pause)
+        if answer.status == 200:
+            return answer.body
+        if answer.status == 410 and "continue" in query:
+            return _GONE
+        raise _refusal(resource, answer)
 
 
 _GONE = b""
+
+
+def _so_far(resource: str, begun: _Begun) -> str:
+    if not begun.pages:
+        return f"reading {resource} was stopped before its first page"
+    read, total = begun.count
+    of = f" of {total}" if total is not None else ""
+    return (
+        f"reading {resource} was stopped after {read}{of}. They are kept, and are no answer yet: ask again to go on "
+        f"from there"
+    )
 
 
 def needed(verb: str, resource: str, namespace: str | None) -> str:
@@ -144,4 +194,6 @@ def _refusal(resource: str, answer: Answer) -> FactMissing:
     if answer.status == 404:
         return FactMissing(resource, where, "this server does not have that resource (404)")
     why = f"the server answered {answer.status}: {answer.message}"
-    return FactMissing(resource, where, why, f"Try: {API_RESOURCES[resource]}")
+    missing = FactMissing(resource, where, why, f"Try: {API_RESOURCES[resource]}")
+    missing.passing = answer.passing
+    return missing

@@ -7,7 +7,10 @@ The client's ``call_api`` changed its arguments between versions; its connection
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +21,9 @@ __all__ = ["Answer", "Connection"]
 
 NO_ANSWER = 599
 """The status of an answer that did not come: nobody listens, TLS fails, time is over."""
+WAITS = (0.2, 0.5, 1.0, 2.0)
+"""Seconds between tries after 429 and 5xx, unless the server says how long (Retry-After)."""
+_LONGEST_WAIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,11 @@ class Answer:
     def ok(self) -> bool:
         """Whether it is a 2xx."""
         return 200 <= self.status < 300
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed later: 429, 5xx, no answer."""
+        return self.status == 429 or self.status >= 500
 
     @property
     def message(self) -> str:
@@ -122,6 +133,49 @@ class Connection:
             return Answer(NO_ANSWER, {}, told)
         return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.data)
 
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> Answer:
+        """A request, sent again after 429 and 5xx when the server says, or after :data:`WAITS`; the last answer."""
+        answer = self.request(method, path, query, body)
+        for wait in WAITS:
+            if not answer.passing:
+                break
+            said = answer.headers.get("retry-after", "")
+            pause(min(float(said), _LONGEST_WAIT) if said.isdigit() else wait)
+            answer = self.request(method, path, query, body)
+        return answer
+
+    def watch(self, path: str, query: Mapping[str, str], seconds: float) -> Iterator[dict[str, Any]]:
+        """Events (type, object) of a watch as they come, for at most so many seconds.
+
+        It ends early, without a word, where the server ends it, has forgotten the version (410 Gone) or refuses:
+        whoever watches lists again and goes on from there.
+        """
+        from urllib3.exceptions import HTTPError
+
+        until = time.monotonic() + seconds
+        asked = {**query, "watch": "true", "timeoutSeconds": str(max(1, math.ceil(seconds)))}
+        headers = {"Accept": "application/json", **self._credentials()}
+        url = f"{self.server}{path}?{urlencode(asked)}"
+        with suppress(HTTPError, OSError, ValueError):
+            answer = self._pool.request(
+                "GET", url, headers=headers, timeout=max(seconds, 0.1), retries=False, preload_content=False
+            )
+            try:
+                for line in _lines(answer.stream(None)) if answer.status == 200 else ():
+                    event = json.loads(line)
+                    if event.get("type") == "ERROR" or time.monotonic() > until:
+                        return
+                    yield event
+            finally:
+                answer.close()
+
     def websocket(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
         """A websocket of ``v5.channel.k8s.io`` or v4. Raises AgentError, with ``status`` where the server refused."""
         from kubernetes.stream.ws_client import create_websocket, get_websocket_url
@@ -142,3 +196,10 @@ class Connection:
         # asked each time: tokens of exec plug-ins and service accounts run out and are renewed in there
         settings = self._configuration.auth_settings().values()
         return {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for piece in pieces:
+        *whole, held = (held + piece).split(b"\n")
+        yield from filter(None, whole)

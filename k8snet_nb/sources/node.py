@@ -152,11 +152,20 @@ class NodeSource:
         """Listen to the conntrack events of the node, or of a pod of it. Raises FactMissing with the reason."""
         self._check_node(ref)
         try:
-            return self._agent.watch(self._target(ref.pod))
+            return self._watch(ref.pod)
         except AgentError as error:
             if not self._agent.alive:
                 raise
             raise FactMissing(ref.fact, ref.where, str(error)) from error
+
+    def _watch(self, pod: str | None) -> Watching:
+        try:
+            return self._agent.watch(self._target(pod))
+        except AgentError as error:
+            other = self._elsewhere([pod]).get(pod) if error.code == "gone" and pod is not None else None
+            if other is None:
+                raise
+            return self._agent.watch(other)
 
     def _target(self, pod: str | None) -> dict[str, Any]:
         return {} if pod is None else {"pod": self._identity(pod)}

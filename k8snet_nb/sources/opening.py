@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
 from .base import Source
+from .progress import Progress, usual_progress
 from .recorded import open_recording
 
 if TYPE_CHECKING:
-    from .kube_api import KubeApi, Progress
+    from .kube_api import KubeApi
     from .live import LiveSource
 
 __all__ = ["BUNDLED", "ENVIRONMENT", "open_live", "open_source"]
@@ -27,12 +28,17 @@ BUNDLED = Path(__file__).parent.parent / "data" / "hello-cluster"
 def open_source(what: str | os.PathLike[str] | None = None) -> Source:
     """The source that ``what`` names; without it K8SNET_SOURCE, without that the bundled recording.
 
-    ``"node"`` is this machine as one node, ``"live"`` the cluster of the current kubeconfig context, API only; a folder
-    of that name is opened as ``"./node"``.
+    ``"node"`` is this machine as one node, ``"live"`` the cluster of the current kubeconfig context, API only,
+    ``"twin"`` the running twin (``"twin:NAME"`` where there are several); a folder of such a name is opened as
+    ``"./node"``.
     """
     chosen = what if what is not None else os.environ.get(ENVIRONMENT) or BUNDLED
     if chosen == "live":
         return open_live()
+    if chosen == "twin" or (isinstance(chosen, str) and chosen.startswith("twin:")):
+        from .twin import TwinSource
+
+        return TwinSource(str(chosen).partition(":")[2] or None)
     if chosen == "node":
         from .node import NodeSource
 
@@ -55,7 +61,6 @@ def open_live(
     from .agent_manifest import AgentSettings
     from .kube_api import KubeApi
     from .live import LiveSource
-    from .progress import usual_progress
 
     known = {field.name for field in fields(AgentSettings)}
     for name in settings:

@@ -1,36 +1,56 @@
-"""A line that tells how far a long reading is; quick ones stay silent."""
+"""How far a long reading is: a line on a terminal, or another view. Quick ones stay silent."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["ProgressLine", "usual_progress"]
+__all__ = ["Progress", "ProgressLine", "WhenSlow", "usual_progress"]
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Told what is being read, how much of it is there, and of how much (None: not known)."""
+_WIDTH = 20
 
 
-class ProgressLine:
-    """Called with what is read, how much is there and of how much; rewrites one line, from the second second on."""
+class WhenSlow:
+    """Hands on what it is told to a view, which is made at the first reading that takes longer than a moment."""
 
-    def __init__(self, stream: TextIO | None = None, after: float = 1.0) -> None:
-        self._stream, self._after = stream or sys.stderr, after
+    def __init__(self, make: Callable[[], Progress], after: float = 1.0) -> None:
+        self._make, self._after = make, after
+        self._view: Progress | None = None
         self._what, self._since, self._shown = "", 0.0, False
 
     def __call__(self, what: str, count: int, total: int | None) -> None:
-        """Tell. The end of a reading ends the line."""
+        """Tell. A reading that is shown is told to its end."""
         now = time.monotonic()
         if what != self._what:
             self._what, self._since, self._shown = what, now, False
+        if now - self._since >= self._after or self._shown:
+            self._view = self._view or self._make()
+            self._view(what, count, total)
+            self._shown = True
+        if total is not None and count >= total:
+            self._what = ""
+
+
+class ProgressLine:
+    """Rewrites one line of a terminal; the end of a reading ends it."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def __call__(self, what: str, count: int, total: int | None) -> None:
+        """Write the line."""
         done = total is not None and count >= total
-        if now - self._since < self._after and not self._shown:
-            return
-        bar = f"[{'#' * (20 * count // max(total, 1)):<20}] " if total is not None else ""
-        of = f" of {total}" if total is not None else ""
-        self._stream.write(f"\rreading {what}: {bar}{count}{of} (interrupt to stop)" + ("\n" if done else ""))
+        bar = "" if total is None else f"[{'#' * (_WIDTH * min(count, total) // max(total, 1)):<{_WIDTH}}] "
+        of = "" if total is None else f" of {total}"
+        hint = "" if done else " (Ctrl-C stops; what is read is kept)"
+        self._stream.write(f"\r\x1b[K{what}: {bar}{count}{of}{hint}" + ("\n" if done else ""))
         self._stream.flush()
-        self._shown = not done
 
 
-def usual_progress() -> ProgressLine | None:
-    """A line where a person looks on: a terminal, or a notebook; None elsewhere."""
-    return ProgressLine() if sys.stderr.isatty() or "ipykernel" in sys.modules else None
+def usual_progress() -> Progress | None:
+    """A line where a person looks on, at a terminal; None elsewhere."""
+    return WhenSlow(ProgressLine) if sys.stderr.isatty() else None

@@ -12,13 +12,13 @@ from typing import IO, Protocol
 
 from ..errors import AgentError
 
-__all__ = ["ChildTransport", "Transport", "child_command"]
+__all__ = ["ChildTransport", "Transport", "boot_command", "child_command"]
 
 _BOOT = (
     "import sys,types,runpy;p=types.ModuleType('k8snet_nb');p.__path__=[sys.argv.pop(1)];"
-    "sys.modules['k8snet_nb']=p;runpy.run_module('k8snet_nb.agent',run_name='__main__',alter_sys=True)"
+    "sys.modules['k8snet_nb']=p;runpy.run_module(sys.argv.pop(1),run_name='__main__',alter_sys=True)"
 )
-"""Starts the agent without the package's own front door: it needs none of it, and a node may not have its libraries."""
+"""Starts a module without the package's own front door: it needs none of it, and may not have its libraries."""
 
 
 class Transport(Protocol):
@@ -39,8 +39,13 @@ class Transport(Protocol):
 
 def child_command(python: str = sys.executable) -> list[str]:
     """How the agent starts as a child of this process: same interpreter, nothing of the user's environment."""
+    return [*boot_command("k8snet_nb.agent", python), "--parent", str(os.getpid())]
+
+
+def boot_command(module: str, python: str = sys.executable, site: bool = False) -> list[str]:
+    """How one of our programs starts: nothing of the user's environment; with ``site`` the installed libraries."""
     package = str(Path(__file__).resolve().parent.parent)
-    return [python, "-I", "-S", "-c", _BOOT, package, "--parent", str(os.getpid())]
+    return [python, "-I", *([] if site else ["-S"]), "-c", _BOOT, package, module]
 
 
 class ChildTransport:

@@ -51,9 +51,12 @@ class Link:
 
     ``wire``: a veth whose other end is plugged into the wire's bridge. ``veth``: with ``peer`` ("namespace/name" of the
     pod, "" for the node) and ``peer_name`` the other end, which is a Link of that place; the *node's* end makes both.
+    ``macvlan`` or ``ipvlan`` with a ``peer``: an interface of that pod, of this name, over ``parent`` here; it is made
+    from here and is not one of this namespace's own. ``parent``: the interface that a vlan, macvlan or ipvlan is over.
     ``nsid``: the id under which the other end's namespace is known from here; None: the kernel chooses. ``options``:
-    words of ``ip link`` after the kind, all of them validated. ``addresses``: "10.244.18.1/24", with an optional
-    " peer ADDRESS" before the slash form as ``ip addr`` takes it. ``hairpin``: of a bridge's port.
+    words of ``ip link`` after the kind, all of them validated. ``addresses``: "10.244.18.1/24" or "10.0.0.1 peer
+    10.0.0.2/32", and then further words of ``ip addr`` where needed ("brd 10.244.18.255"). ``hairpin``: of a bridge's
+    port.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Link:
     peer_name: str | None = None
     nsid: int | None = None
     options: tuple[str, ...] = ()
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """One network namespace: interfaces in the order of their making, and what is laid upon them."""
+    """One network namespace: interfaces in the order of their making, and what is laid upon them.
+
+    ``withdrawn``: routes that the kernel makes with an address, and that were taken away where this was recorded.
+    """
 
     links: tuple[Link, ...]
     routes: tuple[Route, ...] = ()
     rules: tuple[Route, ...] = ()
     neighbours: tuple[Route, ...] = ()
     fdb: tuple[Route, ...] = ()
+    withdrawn: tuple[Route, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """By path below /proc/sys (``net/ipv4/ip_forward``); only ones that belong to a network namespace."""
 

@@ -22,7 +22,6 @@ import dataclasses
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -147,7 +146,11 @@ class Lab:
 
     def nfacct(self, namespace: str, *names: str) -> None:
         """Make the accounting objects that ``-m nfacct`` refers to (the nfacct tool is often not installed)."""
-        self._program(namespace, "nfacct", list(names))
+        from k8snet_nb.twin.loading import (
+            nfacct,  # here: this file is a program too, run with the standard library alone
+        )
+
+        self.run(namespace, [sys.executable, nfacct.__file__, *names])
 
     def serve(self, namespace: str, listeners: Iterable[tuple[str, str, int]]) -> None:
         """Start a server in a namespace for (``tcp``|``udp``, address, port); it answers with the addresses it sees."""
@@ -173,7 +176,7 @@ class Lab:
         text = self._program(namespace, "connect", [protocol, address, port, count, timeout, source])
         return [Answer(**line) for line in json.loads(text)]
 
-    def _program(self, namespace: str, what: str, arguments: list[object] | list[str]) -> str:
+    def _program(self, namespace: str, what: str, arguments: list[object]) -> str:
         return self.run(namespace, [sys.executable, __file__, what, json.dumps(arguments)])
 
 
@@ -221,19 +224,6 @@ def _connect_once(protocol: str, address: str, port: int, timeout: float, source
         return Answer("ok", seen["server"], seen["port"], seen["peer"], client.getsockname()[1])
 
 
-def _new_nfacct(name: str) -> None:
-    """NFNL_MSG_ACCT_NEW (subsystem 7, message 0) with NFACCT_NAME, see linux/netfilter/nfnetlink_acct.h."""
-    text = name.encode() + b"\0"
-    attribute = struct.pack("=HH", 4 + len(text), 1) + text + b"\0" * (-len(text) % 4)
-    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0) + attribute
-    request_ack_create = 0x1 | 0x4 | 0x400
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:
-        netlink.send(struct.pack("=IHHII", 16 + len(body), 7 << 8, request_ack_create, 1, 0) + body)
-        (error,) = struct.unpack("=i", netlink.recv(4096)[16:20])
-    if error:
-        raise OSError(-error, os.strerror(-error))
-
-
 def _main(what: str, arguments: list[object]) -> None:
     if what == "serve":
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: the server dies with the test
@@ -250,9 +240,6 @@ def _main(what: str, arguments: list[object]) -> None:
         protocol, address, port, count, timeout, source = arguments
         answers = [_connect_once(protocol, address, port, timeout, source) for _ in range(count)]  # type: ignore[arg-type,call-overload]
         print(json.dumps([dataclasses.asdict(answer) for answer in answers]))
-    elif what == "nfacct":
-        for name in arguments:
-            _new_nfacct(str(name))
 
 
 if __name__ == "__main__":

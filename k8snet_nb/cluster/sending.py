@@ -1,0 +1,102 @@
+"""Connections made in a twin, and what else only a twin lets one do: the façade's side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ..errors import NotFound, Refused
+from ..explain.entry import find_target
+from ..explain.spread import Sent
+from ..render import printable
+from .translating import translate_on
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .node import Node
+
+__all__ = ["Changeable", "send", "twin_source"]
+
+WIRE = "wire"
+
+
+@runtime_checkable
+class Changeable(Protocol):
+    """A source whose nodes can be asked to do something: a twin. See :mod:`k8snet_nb.twin.requests`."""
+
+    marks: dict[str, int]
+    outside: dict[int, str]
+
+    def ask(self, node: str, request: dict[str, Any], seconds: float = 120.0) -> dict[str, Any]: ...
+
+
+def twin_source(cluster: Cluster) -> Changeable:
+    """The cluster's source as a twin. Raises Refused where it is none."""
+    if not isinstance(cluster.source, Changeable):
+        raise Refused(
+            f"{cluster.source.describe()} is only read; connections are made in a twin: `k8snet twin up`, "
+            'then kn.open("twin")'
+        )
+    return cluster.source
+
+
+def send(
+    cluster: Cluster,
+    service: str,
+    port: str | int | None,
+    client: str | None,
+    node: str | None,
+    entry: str,
+    family: int | None,
+    count: int,
+    timeout: float,
+) -> Sent:
+    """See :meth:`.cluster.Cluster.send`."""
+    source = twin_source(cluster)
+    where, pod, kind = _client(cluster, client, node, entry)
+    value = cluster.service(service).value
+    target = find_target(value, port, entry, family, where.ips)
+    plan: dict[str, Any] = {
+        "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout
+    }  # fmt: skip
+    if target.protocol == "udp" and target.port == 53:
+        plan["speaks"] = "dns"
+    if kind == "outside":
+        plan |= {"source": source.outside.get(target.family), "mark": source.marks[where.name]}
+        said = f"outside, through {where.name}"
+        told = source.ask(WIRE, {"op": "connect", "plan": plan}, seconds=30 + timeout * count)
+        address: str = source.outside.get(target.family) or "outside"
+    else:
+        said = pod or f"the node {where.name}"
+        told = source.ask(where.name, {"op": "connect", "pod": pod, "plan": plan}, seconds=30 + timeout * count)
+        address = _own_ip(cluster, pod, target.family) if pod else "node"
+    translation = translate_on(cluster, where, value, target, address)
+    return Sent(printable(said), translation, told["answers"])
+
+
+def _client(cluster: Cluster, client: str | None, node: str | None, entry: str) -> tuple[Node, str | None, str]:
+    """The node whose rules are met first, the pod that sends (None: no pod does), and the kind of client."""
+    if client is None:
+        client = "pod" if entry == "cluster_ip" else "outside"
+    if client in ("node", "outside"):
+        return (cluster.node(node) if node else cluster.first_readable()), None, client
+    if client == "pod":
+        places = (cluster.node(node).name,) if node else cluster.source.nodes()
+        for pod in cluster.api.pods.values():
+            if pod.node in places and pod.ips and not pod.host_network:
+                return cluster.node(pod.node), pod.key, "pod"
+        raise NotFound(f"no pod on {node or 'any node of this twin'} that could send")
+    found = cluster.pod(client)
+    if found.node is None or found.node not in cluster.source.nodes():
+        raise Refused(printable(f"{found.key} is on no node of this twin"))
+    if node not in (None, found.node):
+        raise Refused(
+            printable(f"{found.key} is on {found.node}, not on {node}: a pod's packets meet its node's rules")
+        )
+    return cluster.node(found.node), (None if found.host_network else found.key), "pod"
+
+
+def _own_ip(cluster: Cluster, pod: str, family: int) -> str:
+    ips = [ip for ip in cluster.pod(pod).ips if (":" in ip) == (family == 6)]
+    if not ips:
+        raise Refused(printable(f"{pod} has no IPv{family} address"))
+    return ips[0]

@@ -1,0 +1,223 @@
+"""The keeper of a twin: process 1 of a PID namespace, above the nodes. When it ends, the kernel ends all of the twin.
+
+``python -m k8snet_nb.twin.keeper LISTENER READY`` (two descriptors) with a plan on standard input, made by
+:mod:`.making`. It owns no network but the nodes' and the wire's, which nothing connects to the machine's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..errors import TwinError
+from . import spaces
+from .guest import node as guest_node
+from .guest.requests import read_line
+from .inside import bury, child, in_network, run_tool
+from .links import run_batch, wire_batch
+from .model import WIRE, LeftOut, NodePlan, TwinPlan
+from .node_init import Node
+from .requests import reply
+from .serving.dns_server import Zone
+
+__all__ = ["Keeper", "main"]
+
+_SECONDS = 120.0
+
+
+class Keeper:
+    """The nodes of one kernel: a control socket and a first process each.
+
+    ``wire``: the place between them, made like a node; None in a guest, whose own network is on the wire already.
+    ``first``: counts the wire's ends from here.
+    """
+
+    def __init__(self, nodes: Sequence[NodePlan], zone: Zone | None, wire: NodePlan | None, first: int = 0) -> None:
+        self.nodes, self.zone, self.wire, self.first = nodes, zone, wire, first
+        self.pids: dict[str, int] = {}
+        self.controls: dict[str, socket.socket] = {}
+        self.left_out: list[LeftOut] = []
+
+    def build(self) -> list[LeftOut]:
+        """Make all of them, side by side. Returns what they do not have; raises TwinError when one cannot be made."""
+        if self.wire:
+            self._start(self.wire)
+            self._finish([self.wire.name])
+        local = [node for node in self.nodes if not (self.wire and node.guest and guest_node.wanted())]
+        for number, node in enumerate(self.nodes, self.first):
+            if node not in local:  # a guest comes up while the others are built: it takes the longest
+                self._start_guest(node, number)
+        for node in local:
+            self._start(node)
+        in_network(self.pids[WIRE] if self.wire else None, self._plug_in)
+        self._finish([node.name for node in local])
+        for node in self.nodes:
+            if node not in local:
+                self._note(self._told(node.name))
+        return self.left_out
+
+    def _finish(self, names: Sequence[str]) -> None:
+        """Have nodes that are prepared, and connected, built."""
+        for name in names:
+            self._told(name)
+            self.controls[name].send(b"go")
+        for name in names:
+            self._note(self._told(name))
+
+    def _note(self, word: Mapping[str, Any]) -> None:
+        self.left_out += [LeftOut(*one) for one in word["left_out"]]
+
+    def _start(self, node: NodePlan) -> None:
+        """Fork the first process of a node: a child with new namespaces, whose own child is process 1 in them."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reading, writing = os.pipe()
+
+        def enter() -> None:
+            ours.close()
+            spaces.new_node()
+            pid = child(first)
+            os.write(writing, str(pid).encode())
+
+        def first() -> None:
+            os.close(writing)  # else the keeper would wait for its end as long as the node lives
+            _node_main(node, self.zone, theirs)
+
+        middle = child(enter)
+        os.close(writing)
+        theirs.close()
+        with os.fdopen(reading) as answer:
+            text = answer.read()
+        os.waitpid(middle, 0)
+        if not text:
+            raise TwinError(f"node {node.name} did not start; the twin's log says why. {spaces.CONTAINER}")
+        self.pids[node.name], self.controls[node.name] = int(text), ours
+
+    def _start_guest(self, node: NodePlan, number: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def hold() -> None:
+            ours.close()
+            guest_node.hold(node, self.zone, number, self.pids[WIRE], theirs)
+
+        child(hold)
+        theirs.close()
+        self.controls[node.name] = ours
+
+    def _told(self, node: str) -> dict[str, Any]:
+        """A node's next word. Raises TwinError with its reason, or when it died."""
+        control = self.controls[node]
+        control.settimeout(_SECONDS)
+        try:
+            data = control.recv(1 << 22)
+        except OSError as error:
+            raise TwinError(f"node {node}: {error}; the twin's log says more") from None
+        found = json.loads(data) if data else {"error": "it ended while it was built; the twin's log says why"}
+        if "error" in found:
+            raise TwinError(f"node {node}: {found['error']}")
+        return dict(found)
+
+    def _plug_in(self) -> Mapping[str, Any]:
+        """A veth from the wire to each interface of a node that leads there."""
+        ends = [(node, link) for node in self.nodes for link in node.space.links if link.kind == "wire"]
+        for position, (node, link) in enumerate(ends, self.first):
+            if node.name in self.pids:
+                refused = run_batch(wire_batch(link, self.pids[node.name], position), run_tool, node.name)
+                if refused:
+                    raise TwinError(f"node {node.name} could not be connected: {refused[0].text}: {refused[0].why}")
+        return {}
+
+    def serve(self, listener: socket.socket) -> None:
+        """Take requests until one says ``down``: a node's are handed to it with their connection."""
+        while True:
+            bury()
+            connection, _ = listener.accept()
+            with connection:
+                if not self._request(connection):
+                    return
+
+    def _request(self, connection: socket.socket) -> bool:
+        connection.settimeout(5)
+        try:
+            request = json.loads(read_line(connection))
+            op = request.get("op")
+            if op == "status":
+                reply(connection, {"alive": True})
+            elif op == "left_out":
+                reply(connection, {"left_out": [dataclasses.astuple(one) for one in self.left_out]})
+            elif op == "down":
+                reply(connection, {"ok": True})
+                return False
+            else:
+                self._hand_on(request, connection)
+        except (OSError, ValueError, AttributeError, TwinError) as error:
+            reply(connection, {"error": str(error)})
+        return True
+
+    def _hand_on(self, request: dict[str, Any], connection: socket.socket) -> None:
+        control = self.controls.get(str(request.get("node")))
+        if control is None:
+            raise TwinError(f"no node {request.get('node')!r} in this twin; there are {', '.join(self.controls)}")
+        connection.settimeout(None)
+        socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+
+
+def _node_main(plan: NodePlan, zone: Zone | None, control: socket.socket) -> None:
+    try:
+        node = Node(plan, zone)
+        node.prepare()
+        control.send(json.dumps({"prepared": True}).encode())
+        if control.recv(16) != b"go":
+            return
+        left_out = [dataclasses.astuple(one) for one in node.build()]
+        control.send(json.dumps({"left_out": left_out}).encode())
+    except (TwinError, OSError) as error:
+        control.send(json.dumps({"error": str(error)}).encode())
+        return
+    node.run(control)
+
+
+def main() -> None:
+    """Leave the machine, build, say how that went on the descriptor READY, serve on LISTENER until told to end."""
+    listener, ready = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    plan, zone = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent process, of validated values
+    try:
+        spaces.new_root()
+    except (TwinError, OSError) as error:
+        _say(ready, {"error": str(error)})
+        return
+    pid = child(lambda: _first_process(plan, zone, listener, ready))
+    _say(ready, {"pid": pid}, last=False)
+    os.close(ready)
+
+
+def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, ready: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    keeper = Keeper(plan.nodes, zone, NodePlan(WIRE, plan.wire, (), listeners=plan.wire_listeners))
+    try:
+        spaces.hide_machine()
+        left_out = [*plan.left_out, *keeper.build()]
+    except (TwinError, OSError) as error:
+        _say(ready, {"error": str(error)})
+        return
+    _say(ready, {"left_out": [dataclasses.astuple(one) for one in left_out]})
+    keeper.serve(listener)
+
+
+def _say(ready: int, word: Mapping[str, Any], last: bool = True) -> None:
+    with suppress(OSError):
+        os.write(ready, json.dumps(word).encode() + b"\n")
+    if last:
+        os.close(ready)
+
+
+if __name__ == "__main__":
+    main()
