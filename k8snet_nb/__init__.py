@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .show.investigate import investigate
     from .show.panel import panel
 
-
 __version__ = "0.1.0"
 
 __all__ = [
