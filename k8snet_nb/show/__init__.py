@@ -53,25 +53,12 @@ __all__ = [
     "panel",
 ]
 
-# matplotlib takes half a second to import: what draws is loaded when it is first named
-_DRAWN = {
-    "DnsChart": "dns",
-    "DnsPanel": "dns",
-    "JourneyDrawing": "journey",
-    "TranslationDrawing": "translation",
-    "WiringChart": "wiring",
-    "dns_panel": "dns",
-    "draw_dns": "dns",
-    "draw_journey": "journey",
-    "draw_translation": "translation",
-    "draw_wiring": "wiring",
-    "conntrack_chart": "conntrack",
-    "conntrack_events": "conntrack",
-    "conntrack_live": "conntrack",
-}
+# matplotlib takes half a second to import: what draws is loaded when something of it is first named
+_DRAWING = ("conntrack", "dns", "journey", "translation", "wiring")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DRAWN:
-        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
+    if name in __all__:
+        rooms = (import_module(f".{module}", __name__) for module in _DRAWING)
+        return next(getattr(room, name) for room in rooms if name in room.__all__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
