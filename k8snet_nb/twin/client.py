@@ -12,7 +12,7 @@ changed. How a connection ends is told by what the kernel reported (``connect(2)
 Two limits of the kernel's show here. Between namespaces of one machine an ICMPv6 error can come back before
 ``connect(2)`` has let go of its socket, and is not heeded then (``LockDroppedIcmps`` of ``nstat``); the one to the next
 SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second
-(``icmp_ratelimit``): of many refused at once most hear nothing.
+(``icmp_ratelimit``): of many refused at once most would hear nothing. A twin's namespaces have no such limit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import dns.rdataclass
 from ..errors import Refused
 from ..text import printable
 
-__all__ = ["Answer", "Plan", "connect"]
+__all__ = ["Answer", "Plan", "attempt", "connect"]
 
 _SO_MARK = 36  # socket.SO_MARK since Python 3.11 on Linux; a number lets this module load elsewhere
 _RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
@@ -165,6 +165,11 @@ async def _run(plan: Plan, answered: Callable[[Sequence[Answer]], None] | None) 
     finally:
         for each in kept:
             each.close()
+
+
+async def attempt(plan: Plan) -> Answer:
+    """One connection of a plan, closed when it is answered. Raises Refused as :func:`connect` does."""
+    return await _one(plan, [])
 
 
 async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:

@@ -29,7 +29,7 @@ from .dns_server import read_zone
 from .loading import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning import plan_twin
-from .planning_wire import node_mark
+from .planning_wire import node_mark, outside_network
 
 __all__ = ["down", "sweep", "up"]
 
@@ -141,6 +141,7 @@ def _until_ready(folder: TwinFolder, plan: TwinPlan, source: Source, words: IO[s
         "nodes": [node.name for node in plan.nodes if not node.stand_in],
         "marks": {node.name: node_mark(position) for position, node in enumerate(plan.nodes)},
         "outside": dict(plan.outside),
+        "outside_networks": {family: str(outside_network(ip)) for family, ip in plan.outside.items()},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     for line in words:
