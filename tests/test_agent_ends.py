@@ -140,7 +140,7 @@ def test_a_forgotten_agent_ends() -> None:
         gc.collect()
         until(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
     until(lambda: threading.active_count() == threads)
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files  # other tests may have left some to the collector
 
 
 def test_too_large_a_request_is_refused_and_the_agent_lives() -> None:

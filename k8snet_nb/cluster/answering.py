@@ -61,7 +61,7 @@ def _own(node: Node, family: int) -> str | None:
 
 
 def _leads(cluster: Cluster, start: str, address: str | None, through: Node, family: int) -> bool:
-    """Whether a node's routes lead to an address (None: any outside) through another; so it is taken to be if unknown."""
+    """Whether a node's routes lead to an address (None: any outside) through another. If unknown: they do."""
     try:
         routes = cluster.node(start).routes() if start in cluster.api.nodes else None
     except FactError:

@@ -32,7 +32,7 @@ _DOUBTFUL, _AGAIN = 0.01, 8
 """A spread less probable than this is looked at anew, with so many times the connections."""
 _FEW, _MOST, _CROWD, _EACH = 4, 480, 24, 2
 _TIMEOUT = 3.5
-"""Seconds: over IPv6 a refusal may be heard only at the second SYN, see :mod:`k8snet_nb.twin.client`."""
+"""Seconds: over IPv6 a refusal may be heard only at the second SYN, see :mod:`k8snet_nb.twin.serving.client`."""
 _REQUEST = 4_000
 """Connections in one request."""
 

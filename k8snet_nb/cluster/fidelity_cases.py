@@ -72,14 +72,14 @@ def _targets(cluster: Cluster, service: ServiceValue, node: Node) -> Iterator[Ta
                 yield Target(entry, ip_family(address), address, number, port.protocol.lower(), port)
 
 
-def _addresses(
-    cluster: Cluster, service: ServiceValue, port: ServicePort, entry: Entry, node: Node
-) -> tuple[str, ...]:
+def _addresses(cluster: Cluster, service: ServiceValue, port: ServicePort, entry: Entry, node: Node) -> tuple[str, ...]:
     if entry == "node_port":
         if not port.node_port:
             return ()
         mine = [ip for ip in node.ips if _is_ip(ip)]
-        others = [n.name for n in cluster.api.nodes.values() if n.name != node.name and n.name in cluster.source.nodes()]
+        others = [
+            n.name for n in cluster.api.nodes.values() if n.name != node.name and n.name in cluster.source.nodes()
+        ]
         beyond = [name for name in others if name > node.name] or others
         far = [ip for ip in cluster.node(min(beyond)).ips if _is_ip(ip)] if beyond else []
         families = {family: next((ip for ip in far if ip_family(ip) == family), None) for family in (4, 6)}

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from .outcome import Action
 from .spread import DOUBT, chance, chi_square
@@ -114,7 +113,9 @@ def _at_odds(translation: Translation, ends: Sequence[End]) -> Iterable[str]:
     """Where the two answers differ, but for what another node's rules do with an endpoint afterwards."""
     stopped = {end.verdict for end in ends} & {"rejected", "dropped"}
     if translation.action in ("reject", "drop"):
-        if not ends or {_ENDS.get(end.verdict) for end in ends} != {{"reject": "refused", "drop": "timeout"}[translation.action]}:
+        if not ends or {_ENDS.get(end.verdict) for end in ends} != {
+            {"reject": "refused", "drop": "timeout"}[translation.action]
+        }:
             yield f"translate says {translation.action}, walk says {', '.join(end.verdict for end in ends)}"
         return
     by_end = {(end.address, end.port): end for end in ends}
@@ -176,9 +177,7 @@ def _by_client(seen: Sequence[Seen]) -> dict[str, Counter[str]]:
     return chosen
 
 
-def _likely(
-    expected: Expected, found: Mapping[str, int], chosen: Mapping[str, Mapping[str, int]]
-) -> float | None:
+def _likely(expected: Expected, found: Mapping[str, int], chosen: Mapping[str, Mapping[str, int]]) -> float | None:
     """How probable so uneven a spread is. With affinity it is the clients, not their connections, that are spread."""
     shares = {name: share for name, share in expected.shares.items() if share is not None}
     if len(shares) < len(expected.shares) or not found:

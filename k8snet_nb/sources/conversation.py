@@ -108,7 +108,8 @@ class Conversation:
         if slot is None:
             return
         if not header.get("more"):
-            slot.answer = (header, payload)
+            # the first is the reason: after it comes the agent's own word that the stream is over
+            slot.answer = slot.answer or (header, payload)
             slot.ready.set()
         slot.begun.set()
 

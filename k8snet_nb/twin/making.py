@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -25,11 +24,11 @@ from ..sources.base import Source
 from ..sources.opening import open_source
 from ..sources.transport import boot_command
 from ..sources.twin_control import ABOUT, SOCKET, TwinFolder, twin_base, twin_folders
-from .dns_server import read_zone
-from .loading import rule_steps
+from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
-from .planning import plan_twin
-from .planning_wire import node_mark, outside_network
+from .planning.plan import plan_twin, with_rules
+from .planning.wire import node_mark, outside_network
+from .serving.dns_server import read_zone
 
 __all__ = ["down", "sweep", "up"]
 
@@ -51,7 +50,7 @@ def up(
         raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
     source = open_source(recording)
     told(f"planning {source.name}")
-    plan = _plan(source, nodes)
+    plan = with_rules(plan_twin(source, nodes), lambda node: rule_steps(source, node))
     folder = _new_folder(name or _plain(source.name), named=name is not None)
     try:
         told(f"building {len(plan.nodes)} nodes")
@@ -61,19 +60,6 @@ def up(
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder, left_out
-
-
-def _plan(source: Source, nodes: Sequence[str] | None) -> TwinPlan:
-    """The whole plan: namespaces, and the rules that are loaded into them."""
-    plan = plan_twin(source, nodes)
-    left_out, built = list(plan.left_out), []
-    for node in plan.nodes:
-        if not node.stand_in:
-            loaded = rule_steps(source, node.name)
-            left_out += loaded.left_out
-            node = replace(node, steps=loaded.steps, nfacct=loaded.nfacct, guest=loaded.guest)
-        built.append(node)
-    return replace(plan, nodes=tuple(built), left_out=tuple(left_out))
 
 
 def down(twin: TwinFolder, seconds: float = 10.0) -> None:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import K8snetError, TwinError
 from ..sources.transport import boot_command
-from . import client
 from .inside import ENVIRONMENT, child, in_network, run_tool
+from .serving import client
+from .serving.tally import tally
 from .spaces import write_sysctl
-from .tally import tally
 
 if TYPE_CHECKING:
     from .node_init import Node
