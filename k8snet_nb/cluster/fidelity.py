@@ -98,10 +98,10 @@ def _ask(cluster: Cluster, case: Case, listeners: dict[tuple[str, str, int], str
     own = case.client.address or next(ip for ip in node.ips if (":" in ip) == (target.family == 6))
     try:
         translation = translate_on(cluster, node, case.service, target, own)
-        crowd = case.client.kind == "outside" and translation.affinity is not None and bool(case.client.crowd)
-        if crowd:  # each is a client that the node may not have met yet
-            translation = translate_on(cluster, node, case.service, target, "outside")
-        sender = {"pod": case.client.name, "node": node.name, "outside": "outside" if crowd else own}[case.client.kind]
+        if translation.affinity is not None and case.client.crowd:  # what it does with a client that it has not met yet
+            own = case.client.like
+            translation = translate_on(cluster, node, case.service, target, own)
+        sender = {"pod": case.client.name, "node": node.name, "outside": own}[case.client.kind]
         way = walk(cluster, sender, target.address, target.protocol, target.port, node.name)
     except (FactError, Refused) as error:
         return _Asked(case, None, None, 0, str(error))

@@ -1,4 +1,4 @@
-"""Which connections show whether a twin does what its rules say: every Service, entry, address, node, family, client."""
+"""Which connections show whether a twin does what its rules say: by Service, entry, address, node, family, client."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ __all__ = ["Case", "Client", "cases"]
 class Client:
     """Who calls. ``kind``: pod, node or outside; ``address`` None: of the node's own, which the kernel chooses.
 
-    ``crowd``: further addresses outside, clients of their own.
+    ``crowd``: further addresses outside, clients of their own, and ``like``: one more, which never calls.
     """
 
     kind: str
     name: str
     address: str | None
     crowd: tuple[str, ...] = ()
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def _targets(cluster: Cluster, service: ServiceValue, node: Node) -> Iterator[Ta
     for port in service.ports:
         for entry in ENTRIES:
             for address in _addresses(cluster, service, port, entry, node):
-                number = port.node_port if entry == "node_port" and port.node_port else port.port
-                yield Target(entry, ip_family(address), address, number, port.protocol.lower(), port)
+                number = (port.node_port if entry == "node_port" else None) or port.port
+                yield Target(entry, 6 if ":" in address else 4, address, number, port.protocol.lower(), port)
 
 
 def _addresses(cluster: Cluster, service: ServiceValue, port: ServicePort, entry: Entry, node: Node) -> tuple[str, ...]:
@@ -77,9 +78,7 @@ def _addresses(cluster: Cluster, service: ServiceValue, port: ServicePort, entry
         if not port.node_port:
             return ()
         mine = [ip for ip in node.ips if _is_ip(ip)]
-        others = [
-            n.name for n in cluster.api.nodes.values() if n.name != node.name and n.name in cluster.source.nodes()
-        ]
+        others = [name for name in cluster.source.nodes() if name in cluster.api.nodes and name != node.name]
         beyond = [name for name in others if name > node.name] or others
         far = [ip for ip in cluster.node(min(beyond)).ips if _is_ip(ip)] if beyond else []
         families = {family: next((ip for ip in far if ip_family(ip) == family), None) for family in (4, 6)}
@@ -117,7 +116,7 @@ def _clients(
         return
     network = ipaddress.ip_network(source.outside_networks[family])
     many = tuple(str(network[20 + number]) for number in range(crowd))
-    yield Client("outside", "outside", first, many if not service.source_ranges else ())
+    yield Client("outside", "outside", first, many if not service.source_ranges else (), str(network[-2]))
     if target.entry == "load_balancer":
         for text in service.source_ranges:
             inside = _inside(text, network)

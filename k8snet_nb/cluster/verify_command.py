@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -40,7 +40,7 @@ def _progress(word: str) -> None:
 
 def _table(frame: pd.DataFrame, everything: bool) -> Iterator[str]:
     """One line a case; without ``everything``, of those that are the same one line for a node, entry and client."""
-    rows = [_HEADINGS]
+    rows: list[tuple[str, ...]] = [_HEADINGS]
     shown = frame if everything else frame[frame.verdict != "same"]
     rows += [_line(row) for _, row in shown.iterrows()]
     if not everything:
@@ -84,7 +84,7 @@ def _sum(frame: pd.DataFrame) -> str:
     return f"{len(frame)} cases, {frame['count'].sum()} connections: {told}"
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Fraction):
             return str(value)

@@ -32,7 +32,8 @@ class Expected:
 
     ``masquerade``: by endpoint, whether it sees another client than the one that called (None: undecided); ``nodes``:
     the addresses that it may see instead. ``affinity`` in seconds. ``limits``: what could make the kernel do otherwise
-    although nothing is wrong. ``at_odds``: where translate and walk do not say the same.
+    although nothing is wrong; ``stops``: what could stop a connection, and was not judged. ``at_odds``: where translate
+    and walk do not say the same.
     """
 
     action: Action
@@ -41,6 +42,7 @@ class Expected:
     nodes: Collection[str]
     affinity: int | None
     limits: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
     at_odds: tuple[str, ...] = ()
 
 
@@ -83,7 +85,7 @@ def expected_of(
     """What a case must show. ``listens``: whether a server of the twin is at an address and port."""
     shares: dict[str, Fraction | None] = {}
     masquerade: dict[str, bool | str | None] = {}
-    limits = [*walk.unknown, *walk.not_evaluated]
+    limits = list(walk.unknown)
     for end in walk.ends:
         category = _category(end, listens)
         shares[category] = _sum(shares[category], end.chance) if category in shares else end.chance
@@ -93,7 +95,7 @@ def expected_of(
             masquerade[category] = end.masquerade
     return Expected(
         translation.action, shares, masquerade, nodes, translation.affinity,
-        tuple(dict.fromkeys(limits)), tuple(_at_odds(translation, walk.ends)),
+        tuple(dict.fromkeys(limits)), walk.not_evaluated, tuple(_at_odds(translation, walk.ends)),
     )  # fmt: skip
 
 
@@ -113,9 +115,7 @@ def _at_odds(translation: Translation, ends: Sequence[End]) -> Iterable[str]:
     """Where the two answers differ, but for what another node's rules do with an endpoint afterwards."""
     stopped = {end.verdict for end in ends} & {"rejected", "dropped"}
     if translation.action in ("reject", "drop"):
-        if not ends or {_ENDS.get(end.verdict) for end in ends} != {
-            {"reject": "refused", "drop": "timeout"}[translation.action]
-        }:
+        if {end.verdict for end in ends} != {{"reject": "rejected", "drop": "dropped"}[translation.action]}:
             yield f"translate says {translation.action}, walk says {', '.join(end.verdict for end in ends)}"
         return
     by_end = {(end.address, end.port): end for end in ends}
@@ -147,7 +147,8 @@ def judge(expected: Expected, seen: Sequence[Seen]) -> Judged:
     if likely is not None and likely < DOUBT:
         problems.append(f"so uneven a spread comes about by chance with probability {likely:.1g}")
     problems += [*_masquerade_amiss(expected, seen), *_affinity_amiss(expected, chosen)]
-    limits = "; ".join(expected.limits)
+    stopped = set(found) - set(expected.shares) <= _NOBODY and len(problems) == len(set(found) - set(expected.shares))
+    limits = "; ".join((*expected.limits, *(expected.stops if stopped else ())))
     verdict = "same" if not problems else ("explained" if limits and not expected.at_odds else "differs")
     why = "; ".join(dict.fromkeys(problems)) + (f". Limit: {limits}" if problems and limits else "")
     return Judged(verdict, why, dict(found), likely, _masquerade_words(expected, seen), _affinity_words(chosen))

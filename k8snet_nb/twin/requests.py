@@ -1,8 +1,8 @@
 """What a node of a twin can be asked, each request one JSON object with ``op`` and, where it matters, ``pod``.
 
 ``agent`` becomes an agent on the connection; ``connect`` makes connections from a pod or the node; ``tally`` makes
-those of many plans, and counts; ``tool`` runs a command there; ``sysctl`` writes one of its network namespace; ``servers`` stops or starts a pod's servers; ``answer``
-has the DNS servers answer one question otherwise.
+those of many plans, and counts; ``tool`` runs a command there; ``sysctl`` writes one of its network namespace;
+``servers`` stops or starts a pod's servers; ``answer`` has the DNS servers answer one question otherwise.
 """
 
 from __future__ import annotations

@@ -42,6 +42,9 @@ __all__ = [
 BRIDGE, OUTSIDE, FIRST_MARK = "wire0", "outside0", 1001
 """The wire's bridge, the interface with addresses that are on no link of the nodes, and the first node's mark."""
 
+_LINK_LOCAL = "fe80::6b38:736e:6574/64"
+"""Of the wire's bridge: from it the kernel asks for a node's MAC address on behalf of who is not on the link."""
+
 _BACK = "1000"
 """The routing table, and the rule's priority, of packets from endpoints that are no pods."""
 
@@ -152,6 +155,7 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
     outside = _outside(nodes, recorded)
     inner = {_with_prefix(ip, subnets): None for ip in gateways}
     inner |= {words.host_prefix(ip): None for ip in endpoints if ip not in gateways and _on_link(ip, subnets)}
+    inner |= {_LINK_LOCAL: None} if 6 in outside else {}
     outer = [words.host_prefix(ip) for ip in (*outside.values(), *endpoints) if not _on_link(ip, subnets)]
     mtu = min((1500, *(node.mtu for node in nodes)))
     links = (
@@ -163,7 +167,8 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
     back = _from_endpoints(nodes) if endpoints else ()
     routes = (*_to_nodes(nodes, inner), *_to_pods(nodes, gateways), *_by_node(nodes), *back, *crowd)
     rules = (*_marks(nodes), *_asked_back(endpoints))
-    return Wire(Space(links, routes, rules, sysctls=_SYSCTLS), outside)
+    any_client = {"net/ipv6/ip_nonlocal_bind": "1"} if 6 in outside else {}  # bind(2) takes no local route for enough
+    return Wire(Space(links, routes, rules, sysctls={**_SYSCTLS, **any_client}), outside)
 
 
 _SYSCTLS = {

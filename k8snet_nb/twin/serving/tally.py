@@ -27,8 +27,8 @@ def tally(plans: Sequence[Plan], at_once: int = 96) -> list[list[dict[str, Any]]
     """Make all plans' connections, ``at_once`` of them under way, each plan's as few as its ``concurrency`` says.
 
     A list a plan, of dicts: ``count``, and end, pod, server, port, peer, local, says as in
-    :class:`~k8snet_nb.twin.serving.client.Answer`. A plan that this namespace cannot carry out has one, with ``end`` empty and
-    ``says`` telling why. Raises Refused for too many connections.
+    :class:`~k8snet_nb.twin.serving.client.Answer`. A plan that this namespace cannot carry out has one, with ``end``
+    empty and ``says`` telling why. Raises Refused for too many connections.
     """
     total = sum(plan.count for plan in plans)
     if total > MOST:
