@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from made import LO, RULES, UID, Made, _connected4, _local4, _local6, _loopback4, _multicast, four, link, made_node, six
+from twin.made import (
+    LO,
+    RULES,
+    UID,
+    Made,
+    _connected4,
+    _local4,
+    _local6,
+    _loopback4,
+    _multicast,
+    four,
+    link,
+    made_node,
+    six,
+)
 
 __all__ = ["OUTSIDE_RANGES", "SERVICES", "Port", "dual_rules_recording"]
 
@@ -362,13 +376,13 @@ def _nft(family: int, node: int) -> str:
         "no-endpoint-nodeports": ("inet_proto . inet_service", parts.no_ports),
         "firewall-ips": (f"{kind} . inet_proto . inet_service", parts.walls),
     }
+    hairpins = ", ".join(sorted(set(parts.hairpins)))
     vips = ", ".join(port.vip(family) for port in SERVICES)
     lines = [
         f"table {ip} kube-proxy {{",
         f"set cluster-ips {{ type {kind}; elements = {{ {vips} }} }}",
         f"set nodeport-ips {{ type {kind}; elements = {{ {address(family, node, 0)} }} }}",
-        f"set hairpin-connections {{ type {kind} . {kind} . inet_proto . inet_service; "
-        f"elements = {{ {', '.join(sorted(set(parts.hairpins)))} }} }}",
+        f"set hairpin-connections {{ type {kind} . {kind} . inet_proto . inet_service; elements = {{ {hairpins} }} }}",
         *(
             f"map {name} {{ type {key} : verdict; elements = {{ {', '.join(elements)} }} }}"
             for name, (key, elements) in maps.items()
@@ -439,7 +453,9 @@ def _nft_ends(parts: _NftParts, port: Port, name: str, sockets: list[tuple[str, 
     for one, end, (ip, number) in zip(sets, ends, sockets, strict=True):
         socket = f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
         parts.sets.append(one)
-        parts.chain(f"endpoint-{end}", f"update @{one} {{ {parts.ip} saddr }}", f"meta l4proto {proto} dnat to {socket}")
+        parts.chain(
+            f"endpoint-{end}", f"update @{one} {{ {parts.ip} saddr }}", f"meta l4proto {proto} dnat to {socket}"
+        )
     known = [f"{parts.ip} saddr @{one} goto endpoint-{end}" for one, end in zip(sets, ends, strict=True)]
     choices = ", ".join(f"{i} : goto endpoint-{end}" for i, end in enumerate(ends))
     parts.chain(name, *known, f"numgen random mod {count} vmap {{ {choices} }}")

@@ -200,8 +200,8 @@ async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
 
 
 async def _say(client: socket.socket, plan: Plan) -> None:
-    """Send the request. Where this namespace's own rules refuse a datagram, sending fails, and the ICMP error that tells
-    a refusal from a drop comes after that: the answer is waited for all the same.
+    """Send the request. Where this namespace's own rules stop a datagram, sending fails, and the ICMP error that tells a
+    refusal from a drop comes after that: the answer is waited for all the same.
     """
     with contextlib.suppress(PermissionError) if plan.protocol == "udp" else contextlib.nullcontext():
         await asyncio.get_running_loop().sock_sendall(client, _request(plan))
