@@ -112,7 +112,9 @@ def _start(folder: TwinFolder, plan: TwinPlan, source: Source) -> tuple[LeftOut,
         os.close(writing)
         _hand_over(process, (plan, read_zone(source)))
         with os.fdopen(reading) as words:
-            return _until_ready(folder, plan, source, words)
+            left_out = _until_ready(folder, plan, source, words)
+        process.wait(5)  # it only made the namespaces: their first process stays
+        return left_out
 
 
 def _hand_over(process: subprocess.Popen[bytes], what: Any) -> None:

@@ -23,12 +23,12 @@ def twin_of(recording: Path | None = None, nodes: Sequence[str] | None = None) -
         os.environ["K8SNET_TWINS"] = base
         try:
             folder, _ = up(recording, nodes, "test")
-            try:
-                with kn.Cluster(TwinSource(folder=folder)) as cluster:
-                    yield cluster
-            finally:
-                down(folder)
         finally:
             os.environ.pop("K8SNET_TWINS")
             if before is not None:
                 os.environ["K8SNET_TWINS"] = before
+        try:
+            with kn.Cluster(TwinSource(folder=folder)) as cluster:
+                yield cluster
+        finally:
+            down(folder)

@@ -204,7 +204,7 @@ def test_it_differs_when_the_kernel_does_otherwise(dual: kn.Cluster) -> None:
 
 
 def test_only_what_is_asked_for(hello: kn.Cluster) -> None:
-    frame = fidelity_frame(hello, ["kube-system/kube-dns"], [TWO], count=8)
+    frame = hello.fidelity(["kube-system/kube-dns"], [TWO], count=8)
     assert (set(frame.service), set(frame.node)) == ({"kube-system/kube-dns"}, {TWO})
     with pytest.raises(NotFound, match="default/nothing"):
         fidelity_frame(hello, ["default/nothing"])
@@ -216,7 +216,8 @@ def test_only_what_is_asked_for(hello: kn.Cluster) -> None:
         fidelity_frame(kn.Cluster(open_source(BUNDLED)))
 
 
-def test_the_command(hello: kn.Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(hello: kn.Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8SNET_TWINS", str(hello.source.twin.path.parent))  # type: ignore[attr-defined]
     asked = ["twin", "verify", "--service", "default/hello-world", "--node", ONE, "--count", "24"]
     assert cli.main(asked) == 0
     said = capsys.readouterr().out

@@ -23,11 +23,10 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 from ...parse.links import Route as ParsedRoute
 from ...parse.routing import Neighbour
 from .. import words
-from ..model import Link, Route, Space
+from ..model import BRIDGE, Link, Route, Space
 from .sysctls import NO_ICMP_LIMITS
 
 __all__ = [
-    "BRIDGE",
     "FIRST_MARK",
     "OUTSIDE",
     "NodeOnWire",
@@ -39,7 +38,7 @@ __all__ = [
     "plan_wire",
 ]
 
-BRIDGE, OUTSIDE, FIRST_MARK = "wire0", "outside0", 1001
+OUTSIDE, FIRST_MARK = "outside0", 1001
 """The wire's bridge, the interface with addresses that are on no link of the nodes, and the first node's mark."""
 
 _LINK_LOCAL = "fe80::6b38:736e:6574/64"
