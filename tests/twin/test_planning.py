@@ -214,7 +214,9 @@ def test_dual_stack_places(dual: TwinPlan) -> None:
 
 
 def test_dual_stack_wire_and_clients(dual: TwinPlan) -> None:
-    assert set(dual.wire.links[1].addresses) == {"192.168.5.1/24", "fd00:5::1/64", "192.168.5.200/32"}
+    own = "fe80::6b38:736e:6574/64"  # without one the wire could not ask for nodes on behalf of clients
+    assert set(dual.wire.links[1].addresses) == {"192.168.5.1/24", "fd00:5::1/64", "192.168.5.200/32", own}
+    assert dual.wire.sysctls["net/ipv6/ip_nonlocal_bind"] == "1"
     assert set(dual.outside) == {4, 6}
     assert dual.outside[4] == "203.0.113.10"
     assert {"198.51.100.7/32", "203.0.113.10/32", f"{dual.outside[6]}/128"} == set(dual.wire.links[2].addresses)
