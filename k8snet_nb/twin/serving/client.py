@@ -12,12 +12,13 @@ changed. How a connection ends is told by what the kernel reported (``connect(2)
 Two limits of the kernel's show here. Between namespaces of one machine an ICMPv6 error can come back before
 ``connect(2)`` has let go of its socket, and is not heeded then (``LockDroppedIcmps`` of ``nstat``); the one to the next
 SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second
-(``icmp_ratelimit``): of many refused at once most hear nothing.
+(``icmp_ratelimit``): of many refused at once most would hear nothing. A twin's namespaces have no such limit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import json
@@ -31,7 +32,7 @@ from typing import Any
 from ...errors import Refused
 from ...text import printable
 
-__all__ = ["Answer", "Plan", "connect"]
+__all__ = ["Answer", "Plan", "attempt", "connect"]
 
 _SO_MARK = 36  # socket.SO_MARK since Python 3.11 on Linux; a number lets this module load elsewhere
 _RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
@@ -163,6 +164,11 @@ async def _run(plan: Plan, answered: Callable[[Sequence[Answer]], None] | None) 
             each.close()
 
 
+async def attempt(plan: Plan) -> Answer:
+    """One connection of a plan, closed when it is answered. Raises Refused as :func:`connect` does."""
+    return await _one(plan, [])
+
+
 async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
     client = _socket(plan)
     begun = time.perf_counter()
@@ -172,7 +178,7 @@ async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
         async with asyncio.timeout(plan.timeout):
             await loop.sock_connect(client, (plan.address, plan.port))
             established = plan.protocol != "udp"
-            await loop.sock_sendall(client, _request(plan))
+            await _say(client, plan)
             found = await _read(client, plan)
     except TimeoutError as late:
         # the kernel's own ETIMEDOUT is one too: it gave up earlier than we
@@ -187,6 +193,14 @@ async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
     else:
         client.close()
     return found
+
+
+async def _say(client: socket.socket, plan: Plan) -> None:
+    """Send the request. Where this namespace's own rules stop a datagram, sending fails, and the ICMP error that tells
+    a refusal from a drop comes after that: the answer is waited for all the same.
+    """
+    with contextlib.suppress(PermissionError) if plan.protocol == "udp" else contextlib.nullcontext():
+        await asyncio.get_running_loop().sock_sendall(client, _request(plan))
 
 
 def _socket(plan: Plan) -> socket.socket:
