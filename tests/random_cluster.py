@@ -150,7 +150,7 @@ class RandomCluster:
         pod = service["pods"][0]["ips"][0]
         return (f"ipv4     2 tcp      6 117 ESTABLISHED src={outside} dst={service['vip']} sport=34834 "
                 f"dport={service['port']} src={pod} dst={outside} sport=8080 dport=34834 [ASSURED] "
-                "mark=0 use=1 id=7")  # fmt: skip
+                f"mark=0 secctx={self.name('label')} use=1 id=7 portid=9 progname={self.name('prog')}")  # fmt: skip
 
     def range(self) -> tuple[str, str]:
         """A range that is no network."""

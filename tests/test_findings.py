@@ -455,6 +455,14 @@ def test_a_fact_missing_or_cut_is_told_and_never_raised(name: str) -> None:
             assert set(found.code) & {"FACT_MISSING", "FACT_BROKEN"}
 
 
+def test_a_fact_that_many_pods_lack_is_told_once() -> None:
+    lacking: dict[str, Change] = {f"{ONE}/dns.jsonl": None, f"{ONE}/resolv.conf": None}
+    found = cluster(LIGHT | lacking).findings()
+    mine = found[(found.code == "FACT_MISSING") & found.what.str.contains("pods")]
+    assert list(mine.node) == [ONE]
+    assert mine.what.iloc[0].startswith("dns.jsonl, resolv.conf of 6 pods (default/client, ")
+
+
 def test_one_broken_service_breaks_only_its_own_check() -> None:
     found = cluster(LIGHT | {"services": service("cart", lambda one: one.update(spec=None))}).findings()
     assert any("shop/cart: has no spec" in what for what in found[found.code == "FACT_BROKEN"].what)

@@ -136,8 +136,8 @@ class _Search:
         self.judge("pods without a node", lambda: self._statuses(None))
         self.judge("the network model", lambda: model_findings(cluster.network_model()))
         self.judge("whether all nodes work alike", self._modes)
-        for feeds, check, pod in dns_findings(cluster):
-            self.judge(feeds, check, pod=pod)
+        for feeds, check, node, pod in dns_findings(cluster):
+            self.judge(feeds, check, node, pod)
 
     def _services(self) -> Iterator[Finding]:
         for key in self.cluster.api.services:  # one by one: a broken object breaks only its own check
@@ -197,8 +197,8 @@ class _Search:
         seen = pod_facts(self.cluster, pod)
         box, veth = find_sandbox(seen, node), veth_of(seen, node)
         if getattr(veth, "reason", "") == "no_interface_data":
-            why = self.cluster.source.trouble(FactRef("addr.json", pod.node, pod.key)) or "it was not collected"
-            self.gaps.append(Gap("addr.json", why, POD_FEEDS["addr.json"], pod.node, pod.key))
+            ref = FactRef("addr.json", pod.node, pod.key)
+            self.gaps.append(Gap(ref.fact, _why(self.cluster, ref), POD_FEEDS[ref.fact], ref.node, ref.pod))
         return inside_findings(pod, box, veth)
 
 
@@ -290,14 +290,25 @@ def _gaps(cluster: Cluster, nodes: Iterable[str]) -> Iterator[Gap]:
     source = cluster.source
     for resource, feeds in API_FEEDS.items():
         if not source.has(FactRef(resource)):
-            yield Gap(resource, source.trouble(FactRef(resource)) or "it was not collected", feeds)
+            yield Gap(resource, _why(cluster, FactRef(resource)), feeds)
     there = source.nodes()
     for node in nodes:
         if node not in there:
-            why = source.trouble(FactRef("node.json", node)) or "it was not collected"
+            why = _why(cluster, FactRef("node.json", node))
             yield Gap("node.json", why, "its kernel, and all of its pods' inside", node)
             continue
         for fact, feeds in FEEDS.items():
             refs = [FactRef(name, node) for name in (fact, *INSTEAD.get(fact, ()))]
             if not any(source.has(ref) for ref in refs):
-                yield Gap(fact, source.trouble(refs[0]) or "it was not collected", feeds, node)
+                yield Gap(fact, _why(cluster, refs[0]), feeds, node)
+
+
+def _why(cluster: Cluster, ref: FactRef) -> str:
+    """Why a fact is not there, in its source's words."""
+    try:
+        cluster.source.read(ref)
+    except FactError as error:
+        return error.why
+    except K8snetError as error:
+        return str(error)
+    return "it was not collected"

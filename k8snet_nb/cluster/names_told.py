@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dns_findings"]
 
-Check = tuple[str, Callable[[], Iterable[Finding]], str | None]
-"""What is judged, the check, and the pod that it is about."""
+Check = tuple[str, Callable[[], Iterable[Finding]], str | None, str | None]
+"""What is judged, the check, and the node and the pod that it is about."""
 
 _SECONDS = 10.0
 _AGREE = "whether the DNS servers agree"
@@ -35,13 +35,13 @@ _AGREE = "whether the DNS servers agree"
 def dns_findings(cluster: Cluster) -> Iterator[Check]:
     """The checks of cluster DNS: servers against each other, and their answers against the API."""
     if isinstance(cluster.source, Exchanger):
-        yield _AGREE, lambda: _compared(cluster, None), None
+        yield _AGREE, lambda: _compared(cluster, None), None, None
         return
     logs = _Logs(cluster)
-    yield _AGREE, logs.compared, None
-    yield POD_FEEDS["dns.jsonl"], logs.judged, None
+    yield _AGREE, logs.compared, None, None
+    yield POD_FEEDS["dns.jsonl"], logs.judged, None, None
     for pod in logs.pods():
-        yield POD_FEEDS["dns.jsonl"], partial(logs.readable, pod), pod.key
+        yield POD_FEEDS["dns.jsonl"], partial(logs.readable, pod), pod.node, pod.key
 
 
 def _compared(cluster: Cluster, pod: str | None) -> Iterator[Finding]:

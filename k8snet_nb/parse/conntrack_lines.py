@@ -28,7 +28,7 @@ _TUPLE = {
 }
 _WHOLE = {"mark": "mark", "zone": "zone", "zone-orig": "orig_zone", "zone-reply": "reply_zone", "labels": "labels"}
 _ICMP = {"type": "icmp_type", "code": "icmp_code", "id": "icmp_id"}
-_IGNORED = {"use", "secctx", "secmark", "delta-time", "helper", "portid", "timeout", "stream_timeout"}
+_IGNORED = {"use", "secctx", "secmark", "delta-time", "helper", "portid", "progname", "timeout", "stream_timeout"}
 _STATE = re.compile(r"[A-Z][A-Z0-9_]+$")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9-]*$")
 _MONTHS = {"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10,

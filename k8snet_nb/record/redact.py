@@ -154,7 +154,8 @@ class Redactor:
         return {
             **dict.fromkeys(saves, text(rules.iptables)),
             **dict.fromkeys(tables, node.json_text),
-            **dict.fromkeys((*ipvs, *tracked), plain),
+            **dict.fromkeys(ipvs, plain),
+            **dict.fromkeys(tracked, text(node.tracked)),
             "addr.json": node.addr,
             "nft.json": partial(redact_nft, rules),
             "ipset.txt": text(rules.ipset),

@@ -55,6 +55,10 @@ class NodeRedaction:
         """Addresses, MACs, uids and interface names in a text that holds no other names."""
         return self.addresses.text(self.names.marks(text))
 
+    def tracked(self, text: str) -> str:
+        """``conntrack``: also without the program that made or deleted an entry, and without security labels."""
+        return self.plain(re.sub(r" (?:progname|secctx|helper)=\S+", "", text))
+
     def prose(self, text: str) -> str:
         """A message, a Corefile, a log line: also every word that is a name of the cluster, and every domain."""
 

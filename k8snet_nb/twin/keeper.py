@@ -18,14 +18,15 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import TwinError
-from . import guest_node, spaces
-from .dns_server import Zone
-from .guest_requests import read_line
+from . import spaces
+from .guest import node as guest_node
+from .guest.requests import read_line
 from .inside import bury, child, in_network, run_tool
 from .links import run_batch, wire_batch
 from .model import WIRE, LeftOut, NodePlan, TwinPlan
 from .node_init import Node
 from .requests import reply
+from .serving.dns_server import Zone
 
 __all__ = ["Keeper", "main"]
 

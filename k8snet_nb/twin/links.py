@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from ..render import printable
 from .model import LeftOut, Link, PodPlan, Route, Space
-from .planning_links import fallback_tunnel, own_links
-from .planning_wire import BRIDGE
+from .planning.links import fallback_tunnel, own_links
+from .planning.wire import BRIDGE
 
 __all__ = ["Batch", "Line", "Run", "Work", "build", "failures", "run_batch", "wire_batch", "work_for"]
 

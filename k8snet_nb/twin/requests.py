@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import K8snetError, TwinError
 from ..sources.transport import boot_command
-from . import client
 from .inside import ENVIRONMENT, child, in_network, run_tool
+from .serving import client
 from .spaces import write_sysctl
 
 if TYPE_CHECKING:

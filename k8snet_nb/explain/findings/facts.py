@@ -78,12 +78,12 @@ def gap_of(error: K8snetError, feeds: str, node: str | None = None, pod: str | N
 
 def gap_findings(gaps: Iterable[Gap]) -> Iterator[Finding]:
     """Gaps with the same node and reason in one finding, whose facts and what they feed are listed."""
-    groups: dict[tuple[str | None, str, bool], list[Gap]] = {}
+    groups: dict[tuple[str | None, str, bool, bool], list[Gap]] = {}
     for gap in gaps:
-        groups.setdefault((gap.node, gap.why, gap.broken), []).append(gap)
-    for (node, why, broken), several in groups.items():
+        groups.setdefault((gap.node, gap.why, gap.broken, gap.pod is None), []).append(gap)
+    for (node, why, broken, _), several in groups.items():
         facts = list(dict.fromkeys(gap.fact for gap in several if gap.fact))
-        feeds = ", ".join(dict.fromkeys(gap.feeds for gap in several))
+        feeds = ", ".join(dict.fromkeys(part for gap in several for part in gap.feeds.split(", ")))
         pods = sorted({gap.pod for gap in several if gap.pod})
         of = f" of {pods[0]}" if len(pods) == 1 else f" of {len(pods)} pods ({', '.join(pods[:2])} ...)" if pods else ""
         code = ("FACT_BROKEN" if broken else "FACT_MISSING") if facts else "NOT_CHECKED"

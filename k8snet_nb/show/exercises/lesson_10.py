@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..answers import Answer, address, names, number
+from ..answers import Answer, names, number, text
 from ..question import NotHere, Question
 
 if TYPE_CHECKING:
@@ -64,22 +64,6 @@ def _slip_unknown(cluster: Cluster) -> tuple[tuple[Answer, str], ...]:
     )
 
 
-def _stale(cluster: Cluster) -> set[str]:
-    drift = cluster.drift()
-    found = {socket for extra in drift[drift.code == "ENDPOINT_STALE"].extra for socket in extra}
-    if len(found) != 1:
-        raise NotHere("not exactly one endpoint is stale: ask about the changed copy")
-    return found
-
-
-def _why_stale(cluster: Cluster) -> str:
-    drift = cluster.drift()
-    nodes = ", ".join(f"`{node}`" for node in dict.fromkeys(drift[drift.code == "ENDPOINT_STALE"].node))
-    return (
-        f"{next(iter(_stale(cluster)))}, on {nodes}: a connection that is given to it goes to what serves nobody now."
-    )
-
-
 EXERCISES = (
     Question(
         number="10-1",
@@ -106,9 +90,16 @@ EXERCISES = (
     ),
     Question(
         number="10-4",
-        ask="To which address do nodes still send new connections although it is no usable endpoint any more?",
-        answer=lambda cluster: address(next(iter(_stale(cluster))).rpartition(":")[0].strip("[]")),
-        why=_why_stale,
-        hints=("`ENDPOINT_STALE`", "The finding's `what` has it behind the word `extra`."),
+        ask="Pods are behind a Service, but not one of them is ready. Which code says so?",
+        answer=lambda _cluster: text("SERVICE_NONE_READY"),
+        why=(
+            "There are endpoints, so the selector is right; none gets traffic, so look at the pods' readiness. With no "
+            "endpoint at all (`SERVICE_NO_ENDPOINTS`) the first look would be at the selector."
+        ),
+        hints=("Read the column `means` of the catalogue.", "It begins with `SERVICE_`."),
+        slips=lambda _cluster: (
+            (text("SERVICE_NO_ENDPOINTS"), "That is a Service with no endpoint at all; here there are some."),
+            (text("SERVICE_PORT_NO_ENDPOINTS"), "That is about one port of several."),
+        ),
     ),
 )
