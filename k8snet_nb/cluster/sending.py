@@ -49,6 +49,7 @@ def send(
     family: int | None,
     count: int,
     timeout: float,
+    size: int = 0,
 ) -> Sent:
     """See :meth:`.cluster.Cluster.send`."""
     source = twin_source(cluster)
@@ -58,6 +59,8 @@ def send(
     plan: dict[str, Any] = {
         "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout
     }  # fmt: skip
+    if size:
+        plan["size"] = size
     if target.protocol == "udp" and target.port == 53:
         plan["speaks"] = "dns"
     if kind == "outside":

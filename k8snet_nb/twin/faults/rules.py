@@ -6,6 +6,7 @@ nftables as a whole (a rule that is made anew has another handle), a virtual ser
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -13,13 +14,14 @@ from random import Random
 from ...errors import Refused
 from ...parse import iptables, iptables_rule, nft
 from ...parse.ipvs import VirtualServer, endpoint
-from ...parse.nft_expr import Problems
-from ...parse.nft_text import element_text, name, rule_text
+from ...parse.nft_expr import Problems, name
+from ...parse.nft_text import element_text, rule_text
 from .scene import Change, Fault, Scene, Target, choose, tool, unused
 
 __all__ = ["rule_deleted", "stale_endpoint"]
 
 _TABLE = "kube-proxy"
+_JUMPS = re.compile(r"\b(?:goto|jump) ([^\s,}]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ def _nft_deleted(scene: Scene, node: str, target: Target) -> tuple[Change, ...]:
     text = element_text(services, element)
     place = f"element ip {_TABLE} {services.name}"
     do = f"delete {place} {{ {text.partition(' : ')[0]} }}\n"
-    return (Change(node, tool("nft", "-f", "-", stdin=do), tool("nft", "-f", "-", stdin=f"add {place} {{ {text} }}\n")),)
+    return (
+        Change(node, tool("nft", "-f", "-", stdin=do), tool("nft", "-f", "-", stdin=f"add {place} {{ {text} }}\n")),
+    )
 
 
 def _nft_stale(scene: Scene, node: str, swap: _Swap) -> tuple[Change, ...]:
@@ -150,7 +154,7 @@ def _nft_stale(scene: Scene, node: str, swap: _Swap) -> tuple[Change, ...]:
         after = [_swapped(text, swap) for text in before]
         if after != before:
             changes.append(Change(node, _chain_request(chain, after), _chain_request(chain, before)))
-        todo += [other for other in chains if any(other in text for text in before)]
+        todo += [goal for text in before for goal in _JUMPS.findall(text)]
     if not changes:
         raise Refused(f"no rule of {node} leads to {swap.old}:{swap.port}")
     return tuple(changes)

@@ -16,7 +16,7 @@ from ...parse.links import Link, Route
 from ...parse.pods import PodValue
 from ...parse.services import Endpoint
 
-__all__ = ["Change", "Fault", "Make", "Scene", "Target", "choose", "tool", "unused"]
+__all__ = ["Change", "Fault", "Make", "Request", "Scene", "Target", "choose", "tool", "unused"]
 
 Request = Mapping[str, Any]
 T = TypeVar("T")
