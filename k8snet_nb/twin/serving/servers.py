@@ -4,9 +4,10 @@
 listener's kind:
 
 - ``http``: any request gets 200 and the body ``says``, filled up to N bytes for ``/?bytes=N``; headers tell which
-  address and port the server has and which client it saw, the translation's two ends. The connection is closed then, unless the client asks ``Connection:
-  keep-alive``. A client that sends nothing gets the body alone after :data:`PATIENCE` seconds, so that ``nc`` shows it
-  too. On ports where others speak TLS it is plain HTTP all the same, and says so; what is no HTTP gets 400.
+  address and port the server has and which client it saw, the translation's two ends. The connection is closed then,
+  unless the client asks ``Connection: keep-alive``. A client that sends nothing gets the body alone after
+  :data:`PATIENCE` seconds, so that ``nc`` shows it too. On ports where others speak TLS it is plain HTTP all the same,
+  and says so; what is no HTTP gets 400.
 - ``tcp``, ``udp``, ``sctp``: one message gets one line of JSON: pod, server, port, peer, peer_port.
 - ``dns``: what ``Zone.answer`` says, by UDP or TCP as the listener's protocol is.
 
