@@ -16,7 +16,7 @@ from ..parse.pods import PodValue
 from ..parse.services import Endpoint, ServiceValue
 from ..render import Report, Shown, printable
 from ..sources.twin import TwinSource
-from ..twin.faults import FAULTS, Broken, Journal, Kind, Target, Verdict
+from ..twin.faults import FAULTS, Broken, Journal, Kind, Name, Target, Verdict
 from .dns_service import cluster_domain, dns_service
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class _Scene:
 
     def _of(self, service: ServiceValue) -> list[Target]:
         address = _four(service)
-        if address is None or service.affinity_seconds or "Local" in (service.internal_policy,):
+        if address is None or service.affinity_seconds or service.internal_policy == "Local":
             return []
         found = []
         for port in service.ports:
@@ -207,10 +207,15 @@ class _Scene:
     def _is_dns(self, service: str) -> bool:
         return service == dns_service(self._cluster).key
 
-    def names(self) -> list[tuple[str, str]]:
+    def names(self) -> list[Name]:
         domain, _ = cluster_domain(self._cluster)
-        found = [(s, _four(s)) for s in self._cluster.api.services.values()]
-        return [(f"{s.name}.{s.namespace}.svc.{domain}", ip) for s, ip in found if ip and not self._is_dns(s.key)]
+        found = []
+        for service in self._cluster.api.services.values():
+            address = _four(service)
+            behind = frozenset(e.address for e in self._cluster.api.endpoints.get(service.key, ()) if e.ready)
+            if address and behind and not self._is_dns(service.key):
+                found.append(Name(f"{service.name}.{service.namespace}.svc.{domain}", address, behind))
+        return found
 
     def dns_servers(self) -> list[PodValue]:
         behind = {e.pod for e in self._cluster.api.endpoints.get(dns_service(self._cluster).key, ()) if e.ready}

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .catalogue import FAULTS, Kind
 from .journal import Broken, Journal, Verdict
-from .scene import Scene, Target
+from .scene import Name, Scene, Target
 
-__all__ = ["FAULTS", "Broken", "Journal", "Kind", "Scene", "Target", "Verdict"]
+__all__ = ["FAULTS", "Broken", "Journal", "Kind", "Name", "Scene", "Target", "Verdict"]

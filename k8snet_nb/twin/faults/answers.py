@@ -35,9 +35,9 @@ def dns_wrong(scene: Scene, rng: Random, node: str | None) -> Fault:
     servers = list(scene.dns_servers())
     here = [pod for pod in servers if node in (None, pod.node)]
     one = choose(rng, here, "no DNS server that is a pod")
-    name, _ = chosen = choose(rng, scene.names(), "no Service with a cluster IP")
-    others = [pair for pair in scene.names() if pair[1] != chosen[1]]
-    _, wrong = choose(rng, others, "no second Service with a cluster IP")
+    pairs = [(a, b) for a in scene.names() for b in scene.names() if not a.behind & b.behind]
+    asked, other = choose(rng, pairs, "no two Services with others behind them")
+    name, wrong = asked.name, other.address
     everywhere = node is None and len({pod.node for pod in servers}) > 1 and rng.random() < 0.3
     nodes = sorted({str(pod.node) for pod in (servers if everywhere else [one])})
     liars = [pod for pod in servers if pod.node in nodes]

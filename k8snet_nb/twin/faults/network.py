@@ -111,7 +111,7 @@ def rp_filter_strict(scene: Scene, rng: Random, node: str | None) -> Fault:
     )  # fmt: skip
     return Fault(
         f"Between pods on {there.node} and pods on {here.node} nothing works any more, in either direction: every "
-        "connection times out, and nothing says why. All else works.",
+        "connection times out, and nothing says why. Pods of one node reach each other.",
         f"{here.node} drops packets from pods on {there.node}: they come in by {TUNNEL}, its own route to them leads "
         f"out of {here.route.dev}, and rp_filter is strict",
         (here.node,),

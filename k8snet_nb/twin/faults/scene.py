@@ -16,7 +16,7 @@ from ...parse.links import Link, Route
 from ...parse.pods import PodValue
 from ...parse.services import Endpoint
 
-__all__ = ["Change", "Fault", "Make", "Request", "Scene", "Target", "choose", "tool", "unused"]
+__all__ = ["Change", "Fault", "Make", "Name", "Request", "Scene", "Target", "choose", "tool", "unused"]
 
 Request = Mapping[str, Any]
 T = TypeVar("T")
@@ -59,6 +59,15 @@ class Target:
     def text(self) -> str:
         """As a person would say it."""
         return f"Service {self.service}, port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A Service's full name in DNS, its cluster IP (IPv4), and the addresses behind it."""
+
+    name: str
+    address: str
+    behind: frozenset[str]
 
 
 class Scene(Protocol):
@@ -108,8 +117,8 @@ class Scene(Protocol):
         """TCP ports of Services with a cluster IP and two endpoints or more, without affinity or local policy."""
         ...
 
-    def names(self) -> Sequence[tuple[str, str]]:
-        """Services' full names in DNS, each with its cluster IP (IPv4)."""
+    def names(self) -> Sequence[Name]:
+        """Services that have a cluster IP and somebody behind it, by their names in DNS."""
         ...
 
     def dns_servers(self) -> Sequence[PodValue]:
