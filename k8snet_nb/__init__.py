@@ -67,6 +67,7 @@ __all__ = [
     "enter",
     "errors",
     "exercise",
+    "find_fault",
     "investigate",
     "live_agents",
     "open",

@@ -9,6 +9,7 @@ from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
+from .find_fault import FaultHunt, find_fault
 from .investigate import investigate
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
@@ -27,6 +28,7 @@ __all__ = [
     "DnsPanel",
     "EnterPanel",
     "Exercise",
+    "FaultHunt",
     "Feedback",
     "ItemSelector",
     "JourneyDrawing",
@@ -48,6 +50,7 @@ __all__ = [
     "draw_wiring",
     "enter",
     "exercise",
+    "find_fault",
     "investigate",
     "live_agents",
     "panel",
