@@ -34,13 +34,16 @@ if TYPE_CHECKING:
         dns_panel,
         draw_dns,
         draw_journey,
+        draw_spread,
         draw_translation,
         draw_wiring,
         enter,
         exercise,
+        fill_a_table,
         investigate,
         live_agents,
         panel,
+        try_it,
     )
 
 __version__ = "0.1.0"
@@ -62,15 +65,18 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "errors",
     "exercise",
+    "fill_a_table",
     "investigate",
     "live_agents",
     "open",
     "panel",
+    "try_it",
 ]
 
 # Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
@@ -85,13 +91,16 @@ _SHOWN = (
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "fill_a_table",
     "investigate",
     "live_agents",
     "panel",
+    "try_it",
 )
 
 

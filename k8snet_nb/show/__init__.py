@@ -16,8 +16,11 @@ from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .full_table import FillPanel, fill_a_table
     from .journey import JourneyDrawing, draw_journey
+    from .spread import SpreadChart, draw_spread
     from .translation import TranslationDrawing, draw_translation
+    from .try_it import TryIt, try_it
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "EnterPanel",
     "Exercise",
     "Feedback",
+    "FillPanel",
     "ItemSelector",
     "JourneyDrawing",
     "NodeSelector",
@@ -35,7 +39,9 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "SpreadChart",
     "TranslationDrawing",
+    "TryIt",
     "WiringChart",
     "chain_browser",
     "conntrack_chart",
@@ -44,30 +50,39 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "fill_a_table",
     "investigate",
     "live_agents",
     "panel",
+    "try_it",
 ]
 
 # matplotlib takes half a second to import: what draws is loaded when it is first named
 _DRAWN = {
     "DnsChart": "dns",
     "DnsPanel": "dns",
+    "FillPanel": "full_table",
     "JourneyDrawing": "journey",
+    "SpreadChart": "spread",
     "TranslationDrawing": "translation",
+    "TryIt": "try_it",
     "WiringChart": "wiring",
     "dns_panel": "dns",
     "draw_dns": "dns",
     "draw_journey": "journey",
+    "draw_spread": "spread",
     "draw_translation": "translation",
     "draw_wiring": "wiring",
     "conntrack_chart": "conntrack",
     "conntrack_events": "conntrack",
     "conntrack_live": "conntrack",
+    "fill_a_table": "full_table",
+    "try_it": "try_it",
 }
 
 
