@@ -45,6 +45,7 @@ class TwinOffer:
         self.down_button = widgets.Button(
             description="Take it down", tooltip="End the twin, without a trace", layout=auto, disabled=True
         )
+        self._said = ""
         self._status = widgets.HTML(status_html(""))
         self.up_button.on_click(lambda _button: self.bring_up())
         self.down_button.on_click(lambda _button: self.take_down())
@@ -53,6 +54,11 @@ class TwinOffer:
             [self.up_button, self.down_button, self._status] if offered else [],
             layout=widgets.Layout(flex_flow="row wrap"),
         )
+
+    @property
+    def status(self) -> str:
+        """What the line beside the buttons says."""
+        return self._said
 
     def bring_up(self) -> None:
         """Build it in a thread of its own: some seconds."""
@@ -106,4 +112,5 @@ class TwinOffer:
         self._say("The twin is down.")
 
     def _say(self, text: str) -> None:
+        self._said = text
         self._status.value = status_html(text)
