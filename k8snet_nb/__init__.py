@@ -16,13 +16,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .cluster import Cluster, Node, Pod, Service
 from .errors import K8snetError
 from .render import as_kubectl
 from .sources.opening import ENVIRONMENT, open_live, open_source
 from .sources.progress import Progress, WhenSlow
 
 if TYPE_CHECKING:
+    from .cluster import Cluster, Node, Pod, Service
     from .show import (
         NodeSelector,
         PodSelector,
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
         draw_spread,
         draw_translation,
         draw_wiring,
-        enter,
-        exercise,
-        fill_a_table,
-        investigate,
         live_agents,
-        panel,
-        try_it,
     )
+    from .show.enter import enter
+    from .show.exercise import exercise
+    from .show.full_table import fill_a_table
+    from .show.investigate import investigate
+    from .show.panel import panel
+    from .show.try_it import try_it
 
 __version__ = "0.1.0"
 
@@ -79,7 +79,8 @@ __all__ = [
     "try_it",
 ]
 
-# Widgets take a second to import and are not needed in a script: what shows itself is loaded when it is first named.
+# pandas and widgets take seconds to import, and `k8snet twin` or a script needs neither: loaded when first named.
+_TABLES = ("Cluster", "Node", "Pod", "Service")
 _SHOWN = (
     "NodeSelector",
     "PodSelector",
@@ -114,6 +115,8 @@ def open(source: str | os.PathLike[str] | None = None, **live: Any) -> Cluster: 
     Without an argument the environment variable K8SNET_SOURCE decides, without that the bundled recording does.
     Raises NotARecording, UnknownFormat, UnsafeRecording or SourceError. Facts are read when their answer is asked for.
     """
+    from .cluster import Cluster
+
     if (source if source is not None else os.environ.get(ENVIRONMENT)) == "live":
         return Cluster(open_live(**{"progress": _notebook_progress(), **live}))
     if not live:
@@ -139,8 +142,12 @@ def __getattr__(name: str) -> Any:
         from . import show
 
         return getattr(show, name)
+    if name in _TABLES:
+        from . import cluster
+
+        return getattr(cluster, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SHOWN])
+    return sorted([*globals(), *_SHOWN, *_TABLES])

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
 
-from .cluster.check_command import add_check_cluster, check_cluster
+from .cluster.check_arguments import add_check_cluster
 from .errors import K8snetError
 from .record import commands as recording
 from .twin import commands as twins
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         if options.command == "check-cluster":
+            from .cluster.check_command import check_cluster  # pandas: no other command waits for it
+
             return check_cluster(options)
         done = recording.run_command(options)
         if done is None:

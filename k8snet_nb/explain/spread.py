@@ -47,7 +47,7 @@ def chance(statistic: float, freedom: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sent(Shown):
-    """Connections made in a twin. ``answers``: one dict a connection (see :class:`k8snet_nb.twin.client.Answer`).
+    """Connections made in a twin. ``answers``: one dict a connection (``client.Answer``).
 
     ``frame``: one row an endpoint that was expected or answered: endpoint pod share expected answered. ``ends`` counts
     how the connections ended. ``fits``: whether what was seen is what the rules say; None: they give no fixed shares.

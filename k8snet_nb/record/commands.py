@@ -10,7 +10,6 @@ import threading
 from ..errors import K8snetError
 from ..sources.base import Source
 from ..sources.opening import open_live, open_source
-from .check import check_recording
 from .over_time import Spans, seconds_of
 from .recorder import record
 from .redact import Redactor
@@ -116,6 +115,8 @@ def _bar() -> Progress:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from .check import check_recording  # it loads every parser, and with them pandas
+
     checked = check_recording(options.recording)
     print(checked)
     return 0 if checked.good else 1

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from ..parse.conntrack_counters import CountSeries
 from ..render import Report, escape, printable
-from ..twin.full_table import FullTable, full_table
+from ..twin.guest.full_table import FullTable, full_table
 from .live import live_bundle, pane, status_html, told_error
 from .usage_chart import usage_image, usage_words
 from .view import rendered
@@ -133,7 +133,7 @@ class FillPanel:
 
 
 def fill_a_table(maximum: int = 128, connections: int = 160, unanswered: int = 0, raised: int = 256) -> FillPanel:
-    """A panel that fills a connection table on purpose: see :func:`k8snet_nb.twin.full_table.full_table`.
+    """A panel that fills a connection table on purpose: see :func:`k8snet_nb.twin.guest.full_table.full_table`.
 
     Nothing runs before its button is pressed. It needs no cluster, and a Linux with ``linux.uml``.
     """

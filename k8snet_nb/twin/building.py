@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .links import build, work_for
-from .loading_run import Run, run_steps
+from .loading.nfacct import make_accounting
+from .loading.run import Run, run_steps
 from .model import LeftOut, NodePlan, PodPlan, Space
-from .nfacct import make_accounting
 from .nsids import set_nsid
 from .spaces import write_sysctl
 

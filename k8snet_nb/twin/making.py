@@ -24,11 +24,11 @@ from ..sources.base import Source
 from ..sources.opening import open_source
 from ..sources.transport import boot_command
 from ..sources.twin_control import ABOUT, SOCKET, TwinFolder, twin_base, twin_folders
-from .dns_server import read_zone
-from .loading import rule_steps
+from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
-from .planning import plan_twin, with_rules
-from .planning_wire import node_mark
+from .planning.plan import plan_twin, with_rules
+from .planning.wire import node_mark
+from .serving.dns_server import read_zone
 
 __all__ = ["down", "sweep", "up"]
 
@@ -112,7 +112,9 @@ def _start(folder: TwinFolder, plan: TwinPlan, source: Source) -> tuple[LeftOut,
         os.close(writing)
         _hand_over(process, (plan, read_zone(source)))
         with os.fdopen(reading) as words:
-            return _until_ready(folder, plan, source, words)
+            left_out = _until_ready(folder, plan, source, words)
+        process.wait(5)  # it only made the namespaces: their first process stays
+        return left_out
 
 
 def _hand_over(process: subprocess.Popen[bytes], what: Any) -> None:

@@ -1,6 +1,6 @@
 """One node of a twin: the first process of its PID namespace. It builds the node from its plan, then does as asked.
 
-It runs in namespaces of its own that somebody else made for it: the keeper on this kernel, ``guest_init`` in a guest.
+It runs in namespaces of its own that somebody else made for it: the keeper on this kernel, ``guest.init`` in a guest.
 Requests come on a socket, each with the connection of whoever asked, and are done by a forked child.
 """
 
@@ -15,16 +15,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TwinError
 from . import spaces
 from .building import build_space, load_rules
-from .dns_server import Zone
 from .inside import child, in_network, run_tool
 from .model import LeftOut, Listener, NodePlan, PodPlan
 from .requests import answer_request
-from .servers import serve
+from .serving.servers import serve
+
+if TYPE_CHECKING:
+    from .serving.dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["Node"]
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import K8snetError, TwinError
 from ..sources.transport import boot_command
-from . import client
 from .inside import ENVIRONMENT, child, in_network, run_tool
+from .serving import client
 from .spaces import write_sysctl
 
 if TYPE_CHECKING:
@@ -100,9 +100,12 @@ def _servers(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before."""
+    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before.
+
+    ``servers``: which they are; none where this node serves no DNS.
+    """
     if node.zone is None:
-        raise TwinError("this twin serves no DNS")
+        return {"servers": [], "problems": []}
     if request.get("name"):
         zone = node.zone.with_answer(request["name"], request["type"], request.get("data") or ())
     else:

@@ -146,7 +146,9 @@ class Lab:
 
     def nfacct(self, namespace: str, *names: str) -> None:
         """Make the accounting objects that ``-m nfacct`` refers to (the nfacct tool is often not installed)."""
-        from k8snet_nb.twin import nfacct  # here: this file is a program too, run with the standard library alone
+        from k8snet_nb.twin.loading import (
+            nfacct,  # here: this file is a program too, run with the standard library alone
+        )
 
         self.run(namespace, [sys.executable, nfacct.__file__, *names])
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from k8snet_nb.twin.guest import Guest
-from k8snet_nb.twin.guest_modules import NODE
+from k8snet_nb.twin.guest.guest import Guest
+from k8snet_nb.twin.guest.modules import NODE
 
 WIRE = """\
 link set lo up

@@ -16,10 +16,10 @@ from typing import Any
 
 import k8snet_nb
 from k8snet_nb.sources.recorded import open_recording
-from k8snet_nb.twin.client import Answer, Plan, connect
-from k8snet_nb.twin.dns_server import Zone, read_zone
 from k8snet_nb.twin.model import Listener
-from k8snet_nb.twin.servers import serve
+from k8snet_nb.twin.serving.client import Answer, Plan, connect
+from k8snet_nb.twin.serving.dns_server import Zone, read_zone
+from k8snet_nb.twin.serving.servers import serve
 
 HELLO = Path(str(k8snet_nb.__file__)).parent / "data" / "hello-cluster"
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -16,7 +16,7 @@ from k8snet_nb.facts import FactRef
 from k8snet_nb.sources.base import Source
 from k8snet_nb.sources.recorded import open_recording
 from k8snet_nb.twin.model import LeftOut
-from k8snet_nb.twin.planning import plan_twin
+from k8snet_nb.twin.planning.plan import plan_twin
 
 pytestmark = need(root=True, commands=["ip", "bridge", "unshare", "setpriv"], kernel=["veth", "bridge"])
 

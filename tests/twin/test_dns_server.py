@@ -26,8 +26,8 @@ from k8snet_nb.facts import FactRef
 from k8snet_nb.parse.dns import Ask, parse_dns_log, parse_message
 from k8snet_nb.sources.base import Source
 from k8snet_nb.sources.recorded import open_recording
-from k8snet_nb.twin.dns_server import Zone, read_zone
 from k8snet_nb.twin.model import Listener
+from k8snet_nb.twin.serving.dns_server import Zone, read_zone
 
 LOCAL = "svc.cluster.local."
 

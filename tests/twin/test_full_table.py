@@ -8,8 +8,8 @@ import pytest
 from needs import need
 
 from k8snet_nb.errors import GuestError
-from k8snet_nb.twin import guest as guests
-from k8snet_nb.twin.full_table import FullTable, full_table
+from k8snet_nb.twin.guest import guest as guests
+from k8snet_nb.twin.guest.full_table import FullTable, full_table
 
 MAXIMUM = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 guest_needed = need(commands=["linux.uml", "unshare", "ip", "iptables-legacy-restore"])

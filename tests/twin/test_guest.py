@@ -20,9 +20,9 @@ from needs import need
 
 from k8snet_nb.agent.protocol import pack, read_frame
 from k8snet_nb.errors import GuestError
-from k8snet_nb.twin import guest as guests
-from k8snet_nb.twin.guest import Guest
-from k8snet_nb.twin.guest_modules import NODE, modules_in_order
+from k8snet_nb.twin.guest import guest as guests
+from k8snet_nb.twin.guest.guest import Guest
+from k8snet_nb.twin.guest.modules import NODE, modules_in_order
 
 pytestmark = [pytest.mark.slow, need(root=True, commands=["linux.uml", "unshare", "ip"])]
 
@@ -141,7 +141,7 @@ def test_ipvs_spreads_what_comes_over_the_wire(rootless: bool) -> None:
 STARTER = """\
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from k8snet_nb.twin.guest import Guest
+from k8snet_nb.twin.guest.guest import Guest
 guest = Guest(["veth"])
 guest.start(["sleep", "600"])
 print(guest.pid, flush=True)

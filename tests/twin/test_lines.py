@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k8snet_nb.twin.lines import TO_GUEST, TO_HOST, BadLine, Line
+from k8snet_nb.twin.guest.lines import TO_GUEST, TO_HOST, BadLine, Line
 
 
 class Wire:

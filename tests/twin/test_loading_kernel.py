@@ -16,8 +16,8 @@ from k8snet_nb.parse.ipset import parse_ipset
 from k8snet_nb.parse.iptables import Ruleset, parse_iptables_save
 from k8snet_nb.parse.nft import parse_nft
 from k8snet_nb.sources.opening import BUNDLED, open_source
-from k8snet_nb.twin.loading import Loaded, rule_steps
-from k8snet_nb.twin.loading_run import MOST_ROUNDS, run_steps
+from k8snet_nb.twin.loading.run import MOST_ROUNDS, run_steps
+from k8snet_nb.twin.loading.steps import Loaded, rule_steps
 from k8snet_nb.twin.model import Step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))

@@ -21,9 +21,9 @@ from k8snet_nb.sources.recorded import open_recording
 from k8snet_nb.twin import words
 from k8snet_nb.twin.links import Batch, Line, failures, run_batch, wire_batch, work_for
 from k8snet_nb.twin.model import LeftOut, NodePlan, PodPlan, Space, Step, TwinPlan
-from k8snet_nb.twin.planning import plan_twin, with_rules
-from k8snet_nb.twin.planning_links import MOST_LINKS
-from k8snet_nb.twin.planning_wire import Ways
+from k8snet_nb.twin.planning.links import MOST_LINKS
+from k8snet_nb.twin.planning.plan import plan_twin, with_rules
+from k8snet_nb.twin.planning.wire import Ways
 
 HELLO = Path(__file__).parents[2] / "k8snet_nb" / "data" / "hello-cluster"
 

@@ -13,9 +13,9 @@ import k8snet_nb
 SCRIPT = """
 import dataclasses, json, os, signal, subprocess, sys
 sys.path.insert(0, {package!r})
-from k8snet_nb.twin.client import Plan, connect
+from k8snet_nb.twin.serving.client import Plan, connect
 from k8snet_nb.twin.model import Listener
-from k8snet_nb.twin.servers import serve
+from k8snet_nb.twin.serving.servers import serve
 
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "addr", "add", "fd77::1/128", "dev", "lo", "nodad"], check=True)

@@ -19,8 +19,8 @@ from needs import need
 from twin.inside import connecting, running, serving
 
 from k8snet_nb.errors import Refused
-from k8snet_nb.twin.client import Answer, Plan, connect
 from k8snet_nb.twin.model import Listener
+from k8snet_nb.twin.serving.client import Answer, Plan, connect
 
 pytestmark = need(root=True, commands=["ip"])
 

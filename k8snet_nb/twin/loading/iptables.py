@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..parse.iptables import Ruleset, Table
-from .loading_words import TABLES, chain_problem, rule_problem
-from .model import LeftOut, Step
+from ...parse.iptables import Ruleset, Table
+from ..model import LeftOut, Step
+from .iptables_words import TABLES, chain_problem, rule_problem
 
 __all__ = ["Restore", "restore_step"]
 

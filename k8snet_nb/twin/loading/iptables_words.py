@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-from ..parse.iptables_rule import Match, Option, Rule, split_words
+from ...parse.iptables_rule import Match, Option, Rule, split_words
 
 __all__ = ["TABLES", "chain_problem", "is_prefix", "is_range", "rule_problem"]
 

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
-from ..cgroups import pod_of, same_pod
-from ..explain.pod_network import VethPair, pair_of
-from ..explain.sandbox import NodeView, PodView, Sandbox, find_sandbox, host_of
-from ..facts import FactRef
-from ..parse import links as parsed
-from ..parse.pods import PodValue
-from . import words
-from .model import Link, PodPlan, Route, Space
-from .planning_facts import Notes, Reader, SpaceFacts, read_pod
-from .planning_links import Roles, plan_links
-from .planning_routes import plan_neighbours, plan_routes, plan_rules, withdrawn
-from .planning_sysctls import space_sysctls
+from ...cgroups import pod_of, same_pod
+from ...explain.pod_network import VethPair, pair_of
+from ...explain.sandbox import NodeView, PodView, Sandbox, find_sandbox, host_of
+from ...facts import FactRef
+from ...parse import links as parsed
+from ...parse.pods import PodValue
+from .. import words
+from ..model import Link, PodPlan, Route, Space
+from .facts import Notes, Reader, SpaceFacts, read_pod
+from .links import Roles, plan_links
+from .routes import plan_neighbours, plan_routes, plan_rules, withdrawn
+from .sysctls import space_sysctls
 
 __all__ = ["FoundPod", "find_pods", "has_ipv6", "made_up", "plan_pod", "unique"]
 

@@ -12,11 +12,11 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from ..parse.nft import NftSet, Rule, Ruleset, Table
-from ..parse.nft_expr import Problems
-from ..parse.nft_text import chain_text, element_text, rule_text, set_head_text, table_text
-from .loading_nft_words import NAME, text_problem
-from .model import LeftOut, Step
+from ...parse.nft import NftSet, Rule, Ruleset, Table
+from ...parse.nft_expr import Problems
+from ...parse.nft_text import chain_text, element_text, rule_text, set_head_text, table_text
+from ..model import LeftOut, Step
+from .nft_words import NAME, text_problem
 
 __all__ = ["TableStep", "table_steps"]
 

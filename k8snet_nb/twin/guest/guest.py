@@ -22,10 +22,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..errors import GuestError
-from ..sources.transport import boot_command
-from .guest_modules import MODULES, modules_in_order
-from .guest_requests import read_line
+from ...errors import GuestError
+from ...sources.transport import boot_command
+from .modules import MODULES, modules_in_order
+from .requests import read_line
 
 __all__ = ["Guest", "GuestRan", "unavailable"]
 
@@ -62,7 +62,7 @@ class Guest:
 
     ``memory`` in MiB is all that it can ever use. ``tap``: a tap device in the caller's network namespace, which it
     makes if there is none; in the guest it is ``vec0``, or the other port of the bridge named ``bridge``. ``server``:
-    ``module:function`` of this package, see :mod:`.guest_init`; ``config`` (JSON) is handed to it. ``lines``:
+    ``module:function`` of this package, see :mod:`.init`; ``config`` (JSON) is handed to it. ``lines``:
     connections at a time. Raises GuestError, with the guest's own words, when it is not up in ``timeout`` seconds.
     """
 
@@ -73,7 +73,7 @@ class Guest:
         memory: int = 256,
         tap: str | None = None,
         bridge: str | None = None,
-        server: str = "twin.guest_requests:serve",
+        server: str = "twin.guest.requests:serve",
         config: Mapping[str, Any] | None = None,
         lines: int = 8,
         timeout: float = 60.0,
@@ -93,7 +93,7 @@ class Guest:
             "server": server,
             "config": dict(config or {}),
         }
-        init = boot_command("k8snet_nb.twin.guest_init", site=True)
+        init = boot_command("k8snet_nb.twin.guest.init", site=True)
         self._lock = threading.Lock()
         self._words = os.memfd_create("k8snet-guest")
         self._control, theirs = socket.socketpair()
@@ -111,7 +111,7 @@ class Guest:
             apart += ["--user", "--map-root-user"]
         with theirs:
             return subprocess.Popen(
-                [*apart, "--", *boot_command("k8snet_nb.twin.guest_host"), config],
+                [*apart, "--", *boot_command("k8snet_nb.twin.guest.host"), config],
                 stdin=subprocess.DEVNULL,
                 stdout=self._words,
                 stderr=self._words,

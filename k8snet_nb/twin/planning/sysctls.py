@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ..facts import FactRef
-from . import words
-from .model import Link
-from .planning_facts import Notes, Reader
+from ...facts import FactRef
+from .. import words
+from ..model import Link
+from .facts import Notes, Reader
 
 __all__ = ["node_sysctls", "read_sysctls", "space_sysctls"]
 

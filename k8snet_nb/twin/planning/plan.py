@@ -12,17 +12,16 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Protocol
 
-from ..errors import NotFound
-from ..parse.pods import PodValue
-from ..render import printable
-from ..sources.base import Source
-from . import words
-from .model import LeftOut, Listener, NodePlan, Step, TwinPlan
-from .planning_facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_node
-from .planning_links import own_links
-from .planning_listeners import Places, listeners, nameservers, node_dns
-from .planning_nodes import BuiltNode, node_plan, proxied, stand_in
-from .planning_wire import NodeOnWire, Ways, gateways_of, plan_wire
+from ...errors import NotFound
+from ...parse.pods import PodValue
+from ...render import printable
+from ...sources.base import Source
+from .. import words
+from ..model import LeftOut, Listener, NodePlan, Step, TwinPlan, own_links
+from .facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_node
+from .listeners import Places, listeners, nameservers, node_dns
+from .nodes import BuiltNode, node_plan, proxied, stand_in
+from .wire import NodeOnWire, Ways, gateways_of, plan_wire
 
 __all__ = ["MOST_NODES", "Rules", "plan_twin", "with_rules"]
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from ..parse import links as parsed
-from ..parse.routing import FdbEntry, Neighbour, Rule
-from . import words
-from .model import Link, Route
-from .planning_facts import Notes
+from ...parse import links as parsed
+from ...parse.routing import FdbEntry, Neighbour, Rule
+from .. import words
+from ..model import Link, Route
+from .facts import Notes
 
 __all__ = ["MOST_ROUTES", "plan_fdb", "plan_neighbours", "plan_routes", "plan_rules", "withdrawn"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from ..parse.ipvs import RealServer, VirtualServer, endpoint
-from .model import LeftOut, Step
+from ...parse.ipvs import RealServer, VirtualServer, endpoint
+from ..model import LeftOut, Step
 
 __all__ = ["server_step"]
 

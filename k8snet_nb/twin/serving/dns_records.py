@@ -13,14 +13,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import FactBroken, FactError
-from ..explain.dns.names import ClusterName, cluster_name
-from ..facts import FactRef
-from ..parse.api import mapping, parse_list
-from ..parse.corefile import Corefile, Directive, parse_corefile
-from ..parse.pods import parse_pod
-from ..parse.services import SERVICE_LABEL, Endpoint, ServiceValue, parse_service, parse_slice
-from ..sources.base import Source
+from ...errors import FactBroken, FactError
+from ...explain.dns.names import ClusterName, cluster_name
+from ...facts import FactRef
+from ...parse.api import mapping, parse_list
+from ...parse.corefile import Corefile, Directive, parse_corefile
+from ...parse.pods import parse_pod
+from ...parse.services import SERVICE_LABEL, Endpoint, ServiceValue, parse_service, parse_slice
+from ...sources.base import Source
 
 __all__ = ["Host", "Options", "Records", "Target", "Unknown", "read_records", "reverse_address"]
 

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import FactBroken, FactMissing, K8snetError, UnsafeRecording
-from ..explain.sandbox import NodeView, PodView, pod_identity
-from ..facts import FactRef
-from ..parse.api import parse_list
-from ..parse.links import Link, Route, parse_links, parse_routes
-from ..parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
-from ..parse.nodes import NodeValue, parse_node
-from ..parse.pods import PodValue, parse_pod
-from ..parse.routing import Neighbour, Rule, parse_fdb, parse_neigh, parse_rules
-from ..parse.services import ServiceValue, Slice, parse_service, parse_slice
-from ..render import printable
-from ..sources.base import Source
-from . import words
-from .model import LeftOut
+from ...errors import FactBroken, FactMissing, K8snetError, UnsafeRecording
+from ...explain.sandbox import NodeView, PodView, pod_identity
+from ...facts import FactRef
+from ...parse.api import parse_list
+from ...parse.links import Link, Route, parse_links, parse_routes
+from ...parse.namespaces import parse_lsns, parse_nsid, parse_pod_processes, parse_processes
+from ...parse.nodes import NodeValue, parse_node
+from ...parse.pods import PodValue, parse_pod
+from ...parse.routing import Neighbour, Rule, parse_fdb, parse_neigh, parse_rules
+from ...parse.services import ServiceValue, Slice, parse_service, parse_slice
+from ...render import printable
+from ...sources.base import Source
+from .. import words
+from ..model import LeftOut
 
 __all__ = ["MOST_LEFT_OUT", "ApiFacts", "Notes", "Reader", "SpaceFacts", "read_api", "read_node", "read_pod"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import GuestError
-from ..explain.usage import ConntrackUsage, conntrack_usage
-from ..parse.conntrack_counters import TableFull, parse_count_series, parse_stats, parse_sysctl, parse_table_full
+from ...errors import GuestError
+from ...explain.usage import ConntrackUsage, conntrack_usage
+from ...parse.conntrack_counters import TableFull, parse_count_series, parse_stats, parse_sysctl, parse_table_full
 from .guest import Guest
-from .guest_modules import TRACKING
-from .guest_requests import read_line
+from .modules import TRACKING
+from .requests import read_line
 
 __all__ = ["FullTable", "full_table"]
 
@@ -71,7 +71,7 @@ def full_table(
         "patience": _PATIENCE,
         "buckets": _BUCKETS,
     }
-    server = "twin.fill_table:serve"
+    server = "twin.guest.fill_table:serve"
     with (
         Guest(TRACKING, server=server, config=wanted, lines=1, timeout=timeout) as guest,
         guest.connect() as connection,

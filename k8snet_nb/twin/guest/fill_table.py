@@ -1,6 +1,6 @@
 """In a guest: fills its connection table on purpose, and writes down what the kernel and the connections say.
 
-A server for :mod:`.guest_init` (``serve``): the first connection gets one line of JSON with everything that was
+A server for :mod:`.init` (``serve``): the first connection gets one line of JSON with everything that was
 seen, as text that the kit's parsers read. Two namespaces: this one tracks and serves, the other only connects.
 Standard library only.
 """
@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..agent.conntrack import stats_text
-from ..agent.kernel import enter, open_netns
+from ...agent.conntrack import stats_text
+from ...agent.kernel import enter, open_netns
 
 __all__ = ["serve"]
 

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import FactBroken, FactMissing
-from ..facts import FactRef
-from ..parse.ipset import parse_ipset
-from ..parse.iptables import Ruleset, parse_iptables_save
-from ..parse.ipvs import parse_rules
-from ..parse.nft import parse_nft
-from ..sources.base import Source
-from .loading_ipset import set_step
-from .loading_iptables import restore_step
-from .loading_ipvs import server_step
-from .loading_nft import table_steps
-from .model import LeftOut, Step
+from ...errors import FactBroken, FactMissing
+from ...facts import FactRef
+from ...parse.ipset import parse_ipset
+from ...parse.iptables import Ruleset, parse_iptables_save
+from ...parse.ipvs import parse_rules
+from ...parse.nft import parse_nft
+from ...sources.base import Source
+from ..model import LeftOut, Step
+from .ipset import set_step
+from .iptables import restore_step
+from .ipvs import server_step
+from .nft import table_steps
 
 __all__ = ["Loaded", "rule_steps"]
 

@@ -32,14 +32,14 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from ..errors import FactError, Refused
-from ..explain.dns.policy import LINK_LOCAL
-from ..facts import FactRef
-from ..parse.api import parse_list
-from ..parse.dns import Ask, parse_dns_log
-from ..parse.pods import parse_pod
-from ..render import printable
-from ..sources.base import Source
+from ...errors import FactError, Refused
+from ...explain.dns.policy import LINK_LOCAL
+from ...facts import FactRef
+from ...parse.api import parse_list
+from ...parse.dns import Ask, parse_dns_log
+from ...parse.pods import parse_pod
+from ...render import printable
+from ...sources.base import Source
 from .dns_records import Records, Target, Unknown, read_records, reverse_address
 
 __all__ = ["Fault", "Zone", "read_zone"]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from .model import LeftOut, Step
+from ..model import LeftOut, Step
 
 __all__ = ["MOST_ROUNDS", "Run", "run_steps", "without"]
 

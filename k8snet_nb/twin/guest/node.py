@@ -12,18 +12,19 @@ import pickle
 import select
 import socket
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import TwinError
-from .building import has_ipvs
-from .dns_server import Zone
+from ...errors import TwinError
+from ..building import has_ipvs
+from ..inside import bury, child, run_tool
+from ..model import BRIDGE, NodePlan
+from ..spaces import enter_network
 from .guest import Guest, unavailable
-from .guest_modules import NODE
-from .guest_requests import read_line
-from .inside import bury, child, run_tool
-from .model import NodePlan
-from .planning_wire import BRIDGE
-from .spaces import enter_network
+from .modules import NODE
+from .requests import read_line
+
+if TYPE_CHECKING:
+    from ..serving.dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["hold", "serve", "wanted"]
 
@@ -42,7 +43,7 @@ def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: soc
     try:
         enter_network(wire)
         _plug_in(tap)
-        with Guest(NODE, tap=tap, bridge=BRIDGE, server="twin.guest_node:serve", config=config, lines=_LINES) as guest:
+        with Guest(NODE, tap=tap, bridge=BRIDGE, server="twin.guest.node:serve", config=config, lines=_LINES) as guest:
             control.send(json.dumps(guest.request({"op": "left_out"})).encode())
             _hand_on(guest, control)
     except TwinError as error:
@@ -83,7 +84,7 @@ def _carry(one: socket.socket, other: socket.socket) -> None:
 
 def serve(listener: socket.socket, config: Mapping[str, Any]) -> NoReturn:
     """In the guest: build the node, then take requests. What goes wrong is the answer to every request."""
-    from .keeper import Keeper
+    from ..keeper import Keeper
 
     plan, zone, number = pickle.loads(base64.b64decode(config["plan"]))  # noqa: S301 - from the keeper
     keeper = Keeper([plan], zone, None, number)

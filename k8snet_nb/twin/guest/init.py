@@ -116,7 +116,7 @@ def _batch(lines: list[str]) -> None:
 def _server(config: dict[str, Any], listener: socket.socket) -> NoReturn:
     try:
         module, _, function = config["server"].partition(":")
-        getattr(importlib.import_module(f"..{module}", __package__), function)(listener, config["config"])
+        getattr(importlib.import_module(f"k8snet_nb.{module}"), function)(listener, config["config"])
     except BaseException as error:  # noqa: BLE001 - said on the console, the only place there is
         _say(f"guest: {config['server']}: {type(error).__name__}: {error}")
     finally:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
-from ..explain.sandbox import NodeView
-from ..parse.pods import PodValue
-from . import words
-from .model import Link, NodePlan, PodPlan, Route, Space
-from .planning_facts import Notes, Reader, SpaceFacts
-from .planning_links import Roles, own_links, plan_links
-from .planning_pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique
-from .planning_routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
-from .planning_sysctls import node_sysctls, space_sysctls
-from .planning_wire import Interface, NodeOnWire, Ways
+from ...explain.sandbox import NodeView
+from ...parse.pods import PodValue
+from .. import words
+from ..model import Link, NodePlan, PodPlan, Route, Space, own_links
+from .facts import Notes, Reader, SpaceFacts
+from .links import Roles, plan_links
+from .pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique
+from .routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
+from .sysctls import node_sysctls, space_sysctls
+from .wire import Interface, NodeOnWire, Ways
 
 __all__ = ["PODS_LINK", "UPLINK", "BuiltNode", "node_plan", "proxied", "stand_in", "uplinks"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from ..parse.ipset import IpSet, Member
-from .loading_words import is_prefix, is_range
-from .model import LeftOut, Step
+from ...parse.ipset import IpSet, Member
+from ..model import LeftOut, Step
+from .iptables_words import is_prefix, is_range
 
 __all__ = ["set_step"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ..parse.resolv_conf import parse_resolv_conf
-from ..parse.services import Endpoint, ServiceValue
-from . import words
-from .model import Listener
-from .planning_facts import ApiFacts, Notes
+from ...parse.resolv_conf import parse_resolv_conf
+from ...parse.services import Endpoint, ServiceValue
+from .. import words
+from ..model import Listener
+from .facts import ApiFacts, Notes
 
 __all__ = ["Places", "listeners", "nameservers", "node_dns"]
 

@@ -1,0 +1,1 @@
+"""A recording read into a plan of namespaces, their interfaces, routes, pods and servers. Pure."""

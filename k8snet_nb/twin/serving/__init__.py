@@ -1,0 +1,1 @@
+"""Servers, a DNS server and a client that run inside the twin's namespaces."""
