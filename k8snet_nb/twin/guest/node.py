@@ -67,8 +67,8 @@ def _hand_on(guest: Guest, control: socket.socket) -> None:
     """Until the keeper has no more requests, or the guest ends: then so does this process, and the keeper sees it."""
     while True:
         bury()
-        readable, _, _ = select.select([control, guest], [], [])
-        if guest in readable:
+        readable, _, _ = select.select([control.fileno(), guest.fileno()], [], [])
+        if guest.fileno() in readable:
             raise TwinError(f"the guest ended; the last that it said: {guest.console()[-_LAST_WORDS:]}")
         data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
         if not data:
