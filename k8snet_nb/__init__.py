@@ -36,12 +36,13 @@ if TYPE_CHECKING:
         draw_journey,
         draw_translation,
         draw_wiring,
-        enter,
-        exercise,
-        investigate,
         live_agents,
-        panel,
     )
+    from .show.enter import enter
+    from .show.exercise import exercise
+    from .show.investigate import investigate
+    from .show.panel import panel
+
 
 __version__ = "0.1.0"
 

@@ -221,14 +221,16 @@ class Cluster(Shown):
         family: int | None = None,
         count: int = 100,
         timeout: float = 2.0,
+        hold: float = 0.0,
     ) -> Sent:
         """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
 
         ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
         ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
-        connection. The rest as for :meth:`translate`. Raises Refused for any other source, TwinError.
+        connection; ``hold``: seconds that TCP connections stay open once all are answered. The rest as for
+        :meth:`translate`. Raises Refused for any other source, TwinError.
         """
-        return send(self, service, port, client, node, entry, family, count, timeout)
+        return send(self, service, port, client, node, entry, family, count, timeout, hold)
 
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["Changeable", "send", "twin_source"]
+__all__ = ["Changeable", "place_of", "send", "twin_source"]
 
 WIRE = "wire"
 
@@ -49,31 +49,34 @@ def send(
     family: int | None,
     count: int,
     timeout: float,
+    hold: float,
 ) -> Sent:
     """See :meth:`.cluster.Cluster.send`."""
     source = twin_source(cluster)
-    where, pod, kind = _client(cluster, client, node, entry)
+    where, pod, kind = place_of(cluster, client, node, entry)
     value = cluster.service(service).value
     target = find_target(value, port, entry, family, where.ips)
     plan: dict[str, Any] = {
-        "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout
+        "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout,
+        "keep": hold,
     }  # fmt: skip
     if target.protocol == "udp" and target.port == 53:
         plan["speaks"] = "dns"
+    seconds = 30 + timeout * count + hold
     if kind == "outside":
         plan |= {"source": source.outside.get(target.family), "mark": source.marks[where.name]}
         said = f"outside, through {where.name}"
-        told = source.ask(WIRE, {"op": "connect", "plan": plan}, seconds=30 + timeout * count)
+        told = source.ask(WIRE, {"op": "connect", "plan": plan}, seconds)
         address: str = source.outside.get(target.family) or "outside"
     else:
         said = pod or f"the node {where.name}"
-        told = source.ask(where.name, {"op": "connect", "pod": pod, "plan": plan}, seconds=30 + timeout * count)
+        told = source.ask(where.name, {"op": "connect", "pod": pod, "plan": plan}, seconds)
         address = _own_ip(cluster, pod, target.family) if pod else "node"
     translation = translate_on(cluster, where, value, target, address)
     return Sent(printable(said), translation, told["answers"])
 
 
-def _client(cluster: Cluster, client: str | None, node: str | None, entry: str) -> tuple[Node, str | None, str]:
+def place_of(cluster: Cluster, client: str | None, node: str | None, entry: str) -> tuple[Node, str | None, str]:
     """The node whose rules are met first, the pod that sends (None: no pod does), and the kind of client."""
     if client is None:
         client = "pod" if entry == "cluster_ip" else "outside"

@@ -86,7 +86,8 @@ def _list(options: argparse.Namespace) -> int:
         about = twin.about
         nodes = ", ".join(about.get("nodes") or ())
         state = "up" if twin.alive() else "being built"
-        print(printable(f"{twin.name}\t{state}\t{about.get('made', '')}\t{nodes}\t{about.get('recording', '')}"))
+        columns = twin.name, state, about.get("made", ""), nodes, about.get("recording", "")
+        print("\t".join(printable(str(column)) for column in columns))
     return 0
 
 

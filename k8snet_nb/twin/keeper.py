@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TwinError
 from . import spaces
@@ -26,7 +26,9 @@ from .links import run_batch, wire_batch
 from .model import WIRE, LeftOut, NodePlan, TwinPlan
 from .node_init import Node
 from .requests import reply
-from .serving.dns_server import Zone
+
+if TYPE_CHECKING:
+    from .serving.dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["Keeper", "main"]
 
@@ -88,7 +90,7 @@ class Keeper:
 
         def first() -> None:
             os.close(writing)  # else the keeper would wait for its end as long as the node lives
-            _node_main(node, self.zone, theirs)
+            _node_main(node, self._zone_of(node), theirs)
 
         middle = child(enter)
         os.close(writing)
@@ -105,11 +107,16 @@ class Keeper:
 
         def hold() -> None:
             ours.close()
-            guest_node.hold(node, self.zone, number, self.pids[WIRE], theirs)
+            guest_node.hold(node, self._zone_of(node), number, self.pids[WIRE], theirs)
 
         child(hold)
         theirs.close()
         self.controls[node.name] = ours
+
+    def _zone_of(self, node: NodePlan) -> Zone | None:
+        """Only where DNS is served: elsewhere not even the library that reads it has to be loaded."""
+        served = any(one.kind == "dns" for pod in node.pods for one in pod.listeners)
+        return self.zone if served or any(one.kind == "dns" for one in node.listeners) else None
 
     def _told(self, node: str) -> dict[str, Any]:
         """A node's next word. Raises TwinError with its reason, or when it died."""

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..render import printable
-from .model import LeftOut, Link, PodPlan, Route, Space
-from .planning.links import fallback_tunnel, own_links
-from .planning.wire import BRIDGE
+from .model import BRIDGE, LeftOut, Link, PodPlan, Route, Space, fallback_tunnel, own_links
 
 __all__ = ["Batch", "Line", "Run", "Work", "build", "failures", "run_batch", "wire_batch", "work_for"]
 

@@ -6,10 +6,12 @@ interface names, addresses, numbers and words that were checked against what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BRIDGE",
+    "FALLBACK_TUNNELS",
     "WIRE",
     "LeftOut",
     "Link",
@@ -20,10 +22,18 @@ __all__ = [
     "Space",
     "Step",
     "TwinPlan",
+    "fallback_tunnel",
+    "own_links",
 ]
 
 WIRE = "wire"
 """The place between the nodes: a namespace with one bridge, gateways, outside clients, endpoints that are no pods."""
+
+BRIDGE = "wire0"
+"""The wire's bridge."""
+
+FALLBACK_TUNNELS = {"ipip": "tunl0", "sit": "sit0", "ip6tnl": "ip6tnl0", "gre": "gre0"}
+"""Interfaces that a tunnel module makes by itself in every namespace (ip-sysctl, fb_tunnels_only_for_init_net)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,16 @@ class Link:
     nsid: int | None = None
     options: tuple[str, ...] = ()
     parent: str | None = None
+
+
+def fallback_tunnel(link: Link) -> bool:
+    """Whether the kernel makes this interface by itself as soon as its kind is known."""
+    return FALLBACK_TUNNELS.get(link.kind) == link.name
+
+
+def own_links(links: Iterable[Link]) -> tuple[Link, ...]:
+    """Those that are in this namespace: without the pods' macvlan and ipvlan interfaces that are made from here."""
+    return tuple(link for link in links if not (link.kind in ("macvlan", "ipvlan") and link.peer))
 
 
 @dataclass(frozen=True, slots=True)

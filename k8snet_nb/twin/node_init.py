@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TwinError
 from . import spaces
@@ -23,8 +23,10 @@ from .building import build_space, load_rules
 from .inside import child, in_network, run_tool
 from .model import LeftOut, Listener, NodePlan, PodPlan
 from .requests import answer_request
-from .serving.dns_server import Zone
 from .serving.servers import serve
+
+if TYPE_CHECKING:
+    from .serving.dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["Node"]
 

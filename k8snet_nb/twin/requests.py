@@ -100,9 +100,12 @@ def _servers(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before."""
+    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before.
+
+    ``servers``: which they are; none where this node serves no DNS.
+    """
     if node.zone is None:
-        raise TwinError("this twin serves no DNS")
+        return {"servers": [], "problems": []}
     if request.get("name"):
         zone = node.zone.with_answer(request["name"], request["type"], request.get("data") or ())
     else:

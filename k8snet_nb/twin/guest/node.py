@@ -12,18 +12,19 @@ import pickle
 import select
 import socket
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import TwinError
 from ..building import has_ipvs
 from ..inside import bury, child, run_tool
-from ..model import NodePlan
-from ..planning.wire import BRIDGE
-from ..serving.dns_server import Zone
+from ..model import BRIDGE, NodePlan
 from ..spaces import enter_network
 from .guest import Guest, unavailable
 from .modules import NODE
 from .requests import read_line
+
+if TYPE_CHECKING:
+    from ..serving.dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["hold", "serve", "wanted"]
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
 from ...parse import links as parsed
 from .. import words
-from ..model import Link
+from ..model import FALLBACK_TUNNELS, Link
 from .facts import Notes
 
-__all__ = ["MOST_ADDRESSES", "MOST_LINKS", "Roles", "fallback_tunnel", "own_links", "plan_links"]
+__all__ = ["MOST_ADDRESSES", "MOST_LINKS", "Roles", "plan_links"]
 
 MOST_LINKS, MOST_ADDRESSES = 4096, 20_000
 """How many interfaces a namespace, and addresses an interface, may have in a twin."""
-
-_FALLBACK = {"ipip": "tunl0", "sit": "sit0", "ip6tnl": "ip6tnl0", "gre": "gre0"}
-"""Interfaces that a tunnel module makes by itself in every namespace (ip-sysctl, fb_tunnels_only_for_init_net)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +29,6 @@ class Roles:
     wires: frozenset[str] = frozenset()
     pairs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
-
-
-def fallback_tunnel(link: Link) -> bool:
-    """Whether the kernel makes this interface by itself as soon as its kind is known."""
-    return _FALLBACK.get(link.kind) == link.name
-
-
-def own_links(links: Iterable[Link]) -> tuple[Link, ...]:
-    """Those that are in this namespace: without the pods' macvlan and ipvlan interfaces that are made from here."""
-    return tuple(link for link in links if not (link.kind in ("macvlan", "ipvlan") and link.peer))
 
 
 def plan_links(links: Sequence[parsed.Link], roles: Roles, notes: Notes, node: str, pod: str = "") -> tuple[Link, ...]:
@@ -109,7 +96,7 @@ def _kind(link: parsed.Link, roles: Roles) -> tuple[str, tuple[str, ...]]:
         return link.kind, ("mode", _one_of(data.get("mode"), _MODES[link.kind]))
     if link.kind is None or link.kind not in _OPTIONS:
         raise ValueError(f"{link.kind or 'hardware'}: a kind of interface that a twin does not make")
-    return link.kind, () if _FALLBACK.get(link.kind) == link.name else _OPTIONS[link.kind](data)
+    return link.kind, () if FALLBACK_TUNNELS.get(link.kind) == link.name else _OPTIONS[link.kind](data)
 
 
 _MODES = {"macvlan": ("private", "vepa", "bridge", "passthru"), "ipvlan": ("l2", "l3", "l3s")}

@@ -9,9 +9,9 @@ from ipaddress import ip_address, ip_interface
 from ...explain.sandbox import NodeView
 from ...parse.pods import PodValue
 from .. import words
-from ..model import Link, NodePlan, PodPlan, Route, Space
+from ..model import Link, NodePlan, PodPlan, Route, Space, own_links
 from .facts import Notes, Reader, SpaceFacts
-from .links import Roles, own_links, plan_links
+from .links import Roles, plan_links
 from .pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique
 from .routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .sysctls import node_sysctls, space_sysctls

@@ -17,9 +17,8 @@ from ...parse.pods import PodValue
 from ...render import printable
 from ...sources.base import Source
 from .. import words
-from ..model import LeftOut, Listener, NodePlan, Step, TwinPlan
+from ..model import LeftOut, Listener, NodePlan, Step, TwinPlan, own_links
 from .facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_node
-from .links import own_links
 from .listeners import Places, listeners, nameservers, node_dns
 from .nodes import BuiltNode, node_plan, proxied, stand_in
 from .wire import NodeOnWire, Ways, gateways_of, plan_wire

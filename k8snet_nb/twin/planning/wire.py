@@ -20,11 +20,11 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 from ...parse.links import Route as ParsedRoute
 from ...parse.routing import Neighbour
 from .. import words
-from ..model import Link, Route, Space
+from ..model import BRIDGE, Link, Route, Space
 
-__all__ = ["BRIDGE", "FIRST_MARK", "OUTSIDE", "NodeOnWire", "Ways", "Wire", "gateways_of", "node_mark", "plan_wire"]
+__all__ = ["FIRST_MARK", "OUTSIDE", "NodeOnWire", "Ways", "Wire", "gateways_of", "node_mark", "plan_wire"]
 
-BRIDGE, OUTSIDE, FIRST_MARK = "wire0", "outside0", 1001
+OUTSIDE, FIRST_MARK = "outside0", 1001
 """The wire's bridge, the interface with addresses that are on no link of the nodes, and the first node's mark."""
 
 _CANDIDATES = {

@@ -28,10 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dns.exception
-import dns.message
-import dns.rdataclass
-
 from ...errors import Refused
 from ...text import printable
 
@@ -243,7 +239,9 @@ def _speaks(plan: Plan) -> str:
 def _request(plan: Plan) -> bytes:
     speaks = _speaks(plan)
     if speaks == "dns":
-        wire = dns.message.make_query("id.server.", "TXT", rdclass="CH").to_wire()
+        from .dns_identity import question
+
+        wire = question()
         return wire if plan.protocol == "udp" else len(wire).to_bytes(2, "big") + wire
     if speaks == "text":
         return b"who?\n"
@@ -264,12 +262,12 @@ async def _read(client: socket.socket, plan: Plan) -> Answer:
                 return found
             if not part or plan.protocol == "udp" or len(got) > _MOST:
                 raise _Broke(f"the answer broke off after {len(got)} bytes" if got else "closed without an answer")
-    except (ValueError, LookupError, dns.exception.DNSException) as bad:
+    except (ValueError, LookupError) as bad:
         raise _Broke(printable(f"no answer of a twin's server: {bad}")) from None
 
 
 def _parse(got: bytes, plan: Plan) -> Answer | None:
-    """What a server said, None while more has to come. Raises ValueError, LookupError, DNSException."""
+    """What a server said, None while more has to come. Raises ValueError, LookupError."""
     speaks = _speaks(plan)
     if speaks == "dns":
         return _parse_dns(got, framed=plan.protocol != "udp")
@@ -288,6 +286,8 @@ def _told(texts: Sequence[str]) -> Answer:
 
 
 def _parse_dns(got: bytes, *, framed: bool) -> Answer | None:
+    from .dns_identity import identity  # the DNS library takes its time to load, and few connections ask for it
+
     if framed:
         length = int.from_bytes(got[:2], "big")
         if len(got) < 2 + max(length, 1):
@@ -295,11 +295,7 @@ def _parse_dns(got: bytes, *, framed: bool) -> Answer | None:
         got = got[2 : 2 + length]
     elif not got:
         return None
-    reply = dns.message.from_wire(got)
-    texts = [part.decode("utf-8", "replace") for rrset in reply.answer for rdata in rrset for part in rdata.strings]
-    if len(texts) != 5:
-        raise ValueError("a DNS server that does not say who it is")
-    return _told(texts)
+    return _told(identity(got))
 
 
 def _parse_http(got: bytes) -> Answer | None:

@@ -23,11 +23,13 @@ import json
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...text import printable
 from ..model import Listener
-from .dns_server import Zone
+
+if TYPE_CHECKING:
+    from .dns_server import Zone  # the DNS library takes its time to load: only where a zone is served
 
 __all__ = ["PATIENCE", "serve"]
 
