@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
 import select
 import socket
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["hold", "serve", "wanted"]
 
 _LINES, _LAST_WORDS = 16, 2000
+_TUN = "/dev/net/tun"
 
 
 def wanted() -> bool:
-    """Whether a node that needs IPVS must have a guest here, and can have one."""
-    return not has_ipvs() and unavailable() is None
+    """Whether a node that needs IPVS must have a guest here, and can have one. Few containers have the tap's device."""
+    return not has_ipvs() and unavailable() is None and os.access(_TUN, os.R_OK | os.W_OK)
 
 
 def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: socket.socket) -> None:
