@@ -131,9 +131,7 @@ def test_expectations_come_from_walk_and_must_agree_with_translate(hello: kn.Clu
         replace(translation, backends=translation.backends[1:]),
         replace(translation, backends=(*translation.backends[1:], replace(translation.backends[0], probability=HALF))),
         replace(translation, backends=(*translation.backends[1:], replace(translation.backends[0], masquerade=True))),
-        replace(
-            translation, backends=(*translation.backends, replace(translation.backends[0], node="node-one", port=1))
-        ),
+        replace(translation, backends=(*translation.backends, stray)),
         replace(translation, action="drop", backends=()),
     ):
         assert expected_of(wrong, walk, lambda ip, port: True, ()).at_odds
