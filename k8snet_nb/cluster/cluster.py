@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
@@ -50,9 +50,10 @@ from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, ser
 from .translating import compare_service, translate_on
 from .walking import walk
 
-__all__ = ["Cluster"]
+if TYPE_CHECKING:
+    from .twin import Twin
 
-T = TypeVar("T")
+__all__ = ["Cluster"]
 
 
 class Cluster(Shown):
@@ -83,6 +84,13 @@ class Cluster(Shown):
     def name(self) -> str:
         """The source's name."""
         return self.source.name
+
+    @property
+    def twin(self) -> Twin:
+        """The running twin that this is read from: things to break, to find and to mend. Raises Refused elsewhere."""
+        from .twin import twin_of
+
+        return twin_of(self)
 
     @property
     def now(self) -> datetime | None:
@@ -221,15 +229,17 @@ class Cluster(Shown):
         count: int = 100,
         timeout: float = 2.0,
         hold: float = 0.0,
+        size: int = 0,
     ) -> Sent:
         """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
 
         ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
         ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
-        connection; ``hold``: seconds that TCP connections stay open once all are answered. The rest as for
-        :meth:`translate`. Raises Refused for any other source, TwinError.
+        connection; ``hold``: seconds that TCP connections stay open once all are answered; ``size``: bytes of HTTP
+        answer to ask for, 0: a short one. The rest as for :meth:`translate`. Raises Refused for any other source,
+        TwinError.
         """
-        return send(self, service, port, client, node, entry, family, count, timeout, hold)
+        return send(self, service, port, client, node, entry, family, count, timeout, hold, size)
 
     def fidelity(
         self, services: Sequence[str] | None = None, nodes: Sequence[str] | None = None, count: int = 48

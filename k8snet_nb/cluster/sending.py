@@ -71,6 +71,7 @@ def send(
     count: int,
     timeout: float,
     hold: float,
+    size: int = 0,
 ) -> Sent:
     """See :meth:`.cluster.Cluster.send`."""
     source = twin_source(cluster)
@@ -84,6 +85,8 @@ def send(
         "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout,
         "keep": hold, "speaks": speaks_dns(twin_listeners(source), target.protocol, translation.backends),
     }  # fmt: skip
+    if size:
+        plan["size"] = size
     seconds = 30 + timeout * count + hold
     if kind == "outside":
         plan |= {"source": source.outside.get(target.family), "mark": source.marks[where.name]}

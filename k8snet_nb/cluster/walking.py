@@ -226,7 +226,23 @@ def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
     if home is None:
         nobody = _nobody_there(cluster, node, choice.address, route) if who.kind == "unknown" else ""
         return end("unknown", nobody) if nobody else end("leaves")
-    return end("delivered") if home == node.name else _arrives(way, home, packet, choice, end)
+    if home == node.name:
+        return end("delivered")
+    found = _arrives(way, home, packet, choice, end)
+    astray = _astray(cluster, home, route)
+    return [replace(one, doubt=one.doubt or astray) for one in found] if astray else found
+
+
+def _astray(cluster: Cluster, home: str, route: Route) -> str:
+    """What speaks against a route's bringing a packet to that node; empty when it leads there, or to a router."""
+    others = {ip: name for name, node in cluster.api.nodes.items() for ip in node.ips()}
+    if route.via is None or not route.network.prefixlen or others.get(route.via) == home:
+        return ""
+    who, there = others.get(route.via), cluster.node(home)
+    routes = there.routes() if there.has_facts else ()
+    if who is None and not any(one.via in others for one in routes if one.network.prefixlen):
+        return ""  # routers that are no nodes bring packets about here
+    return f"the gateway {route.via} is {f'node {who}' if who else 'no node'}, not {home}"
 
 
 def _arrives(way: _Way, home: str, packet: Packet, choice: Choice, end: Callable[..., list[End]]) -> list[End]:

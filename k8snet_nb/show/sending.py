@@ -105,6 +105,7 @@ def run_wish(cluster: Cluster, wish: Wish, told: Callable[[str], None] = lambda 
         )
         samples, during = _meanwhile(cluster, wish, place.node.name, sending, count)
         sent = sending.result()
+    cluster.refresh()
     after = count()
     names = list(dict.fromkeys([*before, *after]))
     counts = tuple((name, before.get(name, 0), during.get(name), after.get(name, 0)) for name in names)

@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import TwinError
 from ..render import printable
 from ..sources.twin_control import TwinFolder, find_twin, twin_folders
-from .making import down, sweep, up
+from .folders import sweep
+from .making import down, up
 from .model import LeftOut
 
 __all__ = ["add_commands", "run_command"]
@@ -102,10 +103,18 @@ def _list(options: argparse.Namespace) -> int:
     for twin in twin_folders():
         about = twin.about
         nodes = ", ".join(about.get("nodes") or ())
-        state = "up" if twin.alive() else "being built"
+        state = _state(twin)
         columns = twin.name, state, about.get("made", ""), nodes, about.get("recording", "")
         print("\t".join(printable(str(column)) for column in columns))
     return 0
+
+
+def _state(twin: TwinFolder) -> str:
+    try:
+        ended = twin.ask({"op": "status"}, 5).get("ended")
+    except TwinError:
+        return "up, but it does not answer" if twin.about else "being built"
+    return f"up, but without {', '.join(ended)}, which ended" if ended else "up"
 
 
 def _say(word: str) -> None:

@@ -39,6 +39,7 @@ _RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IP
 _PORTS = range(1, 65536)
 _LIMITS = {"count": (1, 10_000), "concurrency": (1, 4_000)}
 _MOST = 65536
+_LARGEST = 60_000
 _SOCKETS = {
     "tcp": (socket.SOCK_STREAM, 6),
     "udp": (socket.SOCK_DGRAM, 17),
@@ -59,6 +60,7 @@ class Plan:
     ``source``: the client's address; None: the kernel chooses. ``mark``: its packets' fwmark (SO_MARK). ``concurrency``
     connections are under way at once. ``keep``: established TCP connections stay open so long after all have been
     answered. ``speaks``: ``http``, ``text`` (any bytes) or ``dns`` (asks ``id.server.``, RFC 4892); None: by protocol.
+    ``size``: bytes of body to ask an HTTP server for, 0: as many as it has to say.
 
     Raises Refused for values that are no such thing.
     """
@@ -73,6 +75,7 @@ class Plan:
     concurrency: int = 64
     keep: float = 0.0
     speaks: str | None = None
+    size: int = 0
 
     def __post_init__(self) -> None:
         """Check all of it: a plan may come from a notebook's cell, or over a socket."""
@@ -84,6 +87,9 @@ class Plan:
             _require(type(value) is int and low <= value <= high, f"{name} {value!r}: {low} to {high}")
         _require(0 < self.timeout <= 60, f"timeout {self.timeout!r}: over 0, up to 60 seconds")
         _require(0 <= self.keep <= 600, f"keep {self.keep!r}: 0 to 600 seconds")
+        http = (self.speaks or _SPEAKS[self.protocol]) == "http"
+        _require(type(self.size) is int and 0 <= self.size <= _LARGEST, f"size {self.size!r}: 0 to {_LARGEST} bytes")
+        _require(http or not self.size, "size: only an HTTP server is asked for one")
         _require(self.mark is None or 0 <= self.mark < 1 << 32, f"mark {self.mark!r}: 32 bits")
         try:
             versions = {ipaddress.ip_address(each).version for each in (self.address, self.source) if each is not None}
@@ -261,7 +267,8 @@ def _request(plan: Plan) -> bytes:
         return b"who?\n"
     host = f"[{plan.address}]" if ":" in plan.address else plan.address
     connection = "keep-alive" if plan.keep else "close"
-    return f"GET / HTTP/1.1\r\nHost: {host}:{plan.port}\r\nConnection: {connection}\r\n\r\n".encode()
+    path = f"/?bytes={plan.size}" if plan.size else "/"
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{plan.port}\r\nConnection: {connection}\r\n\r\n".encode()
 
 
 async def _read(client: socket.socket, plan: Plan) -> Answer:
