@@ -126,6 +126,7 @@ def test_expectations_come_from_walk_and_must_agree_with_translate(hello: kn.Clu
     assert of(hello, listens=False).shares == {SILENT: Fraction(1)}
     translation = hello.translate("default/hello-world", node="node-one", client="10.244.18.5")
     walk = hello.walk("10.244.18.5", "10.32.62.13", "tcp", 80)
+    stray = replace(translation.backends[0], node="node-one", port=1)
     for wrong in (
         replace(translation, backends=translation.backends[1:]),
         replace(translation, backends=(*translation.backends[1:], replace(translation.backends[0], probability=HALF))),
