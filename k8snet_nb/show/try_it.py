@@ -45,7 +45,7 @@ class TryIt:
         self._status, self._pane = widgets.HTML(status_html("")), widgets.HTML()
         self._controls = widgets.VBox()
         offer = [] if self._cluster else [self._offer.layout]
-        self.layout = widgets.VBox([self._controls, *offer, self._pane])
+        self.layout = widgets.VBox([self._controls, self._pane, *offer])
         if self._cluster is None:
             self._show(f"Try it: {wish.words}.", ONLY_READ, f"<p>{_as_html(ONLY_READ)}</p>")
         else:
