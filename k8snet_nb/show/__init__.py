@@ -9,6 +9,7 @@ from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
+from .find_fault import FaultHunt, find_fault
 from .investigate import investigate
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
@@ -30,6 +31,7 @@ __all__ = [
     "DnsPanel",
     "EnterPanel",
     "Exercise",
+    "FaultHunt",
     "Feedback",
     "FillPanel",
     "ItemSelector",
@@ -56,37 +58,19 @@ __all__ = [
     "enter",
     "exercise",
     "fill_a_table",
+    "find_fault",
     "investigate",
     "live_agents",
     "panel",
     "try_it",
 ]
 
-# matplotlib takes half a second to import: what draws is loaded when it is first named
-_DRAWN = {
-    "DnsChart": "dns",
-    "DnsPanel": "dns",
-    "FillPanel": "full_table",
-    "JourneyDrawing": "journey",
-    "SpreadChart": "spread",
-    "TranslationDrawing": "translation",
-    "TryIt": "try_it",
-    "WiringChart": "wiring",
-    "dns_panel": "dns",
-    "draw_dns": "dns",
-    "draw_journey": "journey",
-    "draw_spread": "spread",
-    "draw_translation": "translation",
-    "draw_wiring": "wiring",
-    "conntrack_chart": "conntrack",
-    "conntrack_events": "conntrack",
-    "conntrack_live": "conntrack",
-    "fill_a_table": "full_table",
-    "try_it": "try_it",
-}
+# matplotlib takes half a second to import: what draws is loaded when something of it is first named
+_DRAWING = ("conntrack", "dns", "full_table", "journey", "spread", "translation", "try_it", "wiring")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DRAWN:
-        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
+    if name in __all__:
+        rooms = (import_module(f".{module}", __name__) for module in _DRAWING)
+        return next(getattr(room, name) for room in rooms if name in room.__all__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
