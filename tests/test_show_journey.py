@@ -99,3 +99,21 @@ def test_hostile_names_are_only_text(journeys: dict[str, Journey], name: str) ->
 
 def test_it_is_one_of_the_public_names() -> None:
     assert kn.draw_journey is draw_journey
+
+
+@pytest.mark.parametrize("case", ["iptables", "nftables", "ipvs"])
+def test_each_node_has_its_column(journeys: dict[str, Journey], case: str) -> None:
+    journey = journeys[case]
+    axes = draw_journey(journey).figure.axes[0]
+    across = {int(found[1]): words.get_position()[0] for words in axes.texts
+              if (found := re.match(r"(\d+)  ", words.get_text()))}  # fmt: skip
+    sides = {node: {across[n] for n, stop in enumerate(journey.stops, 1) if stop.node == node}
+             for node in (journey.near, journey.far)}  # fmt: skip
+    (near,), (far,) = sides[journey.near], sides[journey.far]
+    assert near < far
+    titles = [
+        words.get_text()
+        for words in axes.texts
+        if words.get_text().startswith("node-") and words.get_weight() == "bold"
+    ]
+    assert titles == [f"{journey.near} ({journey.mode})", journey.far] * 2

@@ -1,4 +1,4 @@
-"""``k8snet twin up|down|list``: see :mod:`.making`."""
+"""``k8snet twin up|down|list``: see :mod:`.making`; the arguments of ``verify``, which the façade does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["add_commands", "run_command"]
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``twin`` to the command's parser."""
     twin = commands.add_parser("twin", help="bring a recorded cluster to life in this machine's kernel")
-    verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list")
+    verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list|verify")
     making = verbs.add_parser("up", help="build one", description="Build a twin; then kn.open('twin') reads it.")
     making.add_argument("recording", nargs="?", help="a recording's folder or archive; by default the bundled one")
     making.add_argument("--node", action="append", metavar="NAME", help="only this node (again for more)")
@@ -30,6 +30,23 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     ending.add_argument("name", nargs="?", help="which; not needed when there is only one")
     ending.add_argument("--all", action="store_true", help="all of them")
     verbs.add_parser("list", help="those that run")
+    _add_verify(verbs)
+
+
+def _add_verify(verbs: argparse._SubParsersAction[Any]) -> None:
+    about = "Make connections for every Service, entry, node, family and client, and compare them with the rules."
+    status = "exit status: 0 all is the same or explained, 1 something differs, 2 it could not be tried"
+    verifying = verbs.add_parser(
+        "verify", help="try that packets go as the rules say", description=about, epilog=status
+    )
+    verifying.add_argument("name", nargs="?", help="which; not needed when there is only one")
+    verifying.add_argument(
+        "--service", action="append", metavar="NAMESPACE/NAME", help="only this one (again for more)"
+    )
+    verifying.add_argument("--node", action="append", metavar="NAME", help="only by this node (again for more)")
+    verifying.add_argument("--count", type=int, default=48, help="connections where several endpoints share (48)")
+    verifying.add_argument("--all", action="store_true", help="one line a case, also of those that are the same")
+    verifying.add_argument("--json", action="store_true", help="every case as JSON")
 
 
 def run_command(options: argparse.Namespace) -> int | None:

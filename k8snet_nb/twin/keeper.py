@@ -159,6 +159,8 @@ class Keeper:
                 reply(connection, {"alive": True, "ended": self.ended()})
             elif op == "left_out":
                 reply(connection, {"left_out": [dataclasses.astuple(one) for one in self.left_out]})
+            elif op == "listeners":
+                reply(connection, {"listeners": self.listeners()})
             elif op == "down":
                 reply(connection, {"ok": True})
                 return False
@@ -175,6 +177,12 @@ class Keeper:
         for fd in names:
             poll.register(fd, 0)  # POLLHUP comes unasked: the other end has no holder
         return [names[fd] for fd, events in poll.poll(0) if events & (select.POLLHUP | select.POLLERR)]
+
+    def listeners(self) -> list[tuple[str, str, int, str]]:
+        """Protocol, address, port and kind of every server that this twin was to have."""
+        places = [*self.nodes, *([self.wire] if self.wire else [])]
+        several = [each for node in places for each in (node.listeners, *(pod.listeners for pod in node.pods))]
+        return [(one.protocol, one.address, one.port, one.kind) for group in several for one in group]
 
     def _hand_on(self, request: dict[str, Any], connection: socket.socket) -> None:
         control = self.controls.get(str(request.get("node")))

@@ -27,7 +27,7 @@ from .folders import LOG, held, new_folder, remove
 from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning.plan import plan_twin, with_rules
-from .planning.wire import node_mark
+from .planning.wire import node_mark, outside_network
 from .serving.dns_server import read_zone
 
 __all__ = ["down", "up"]
@@ -108,6 +108,7 @@ def _until_ready(folder: TwinFolder, plan: TwinPlan, source: Source, words: IO[s
         "nodes": [node.name for node in plan.nodes if not node.stand_in],
         "marks": {node.name: node_mark(position) for position, node in enumerate(plan.nodes)},
         "outside": dict(plan.outside),
+        "outside_networks": {family: str(outside_network(ip)) for family, ip in plan.outside.items()},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     for line in words:

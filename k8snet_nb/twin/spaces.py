@@ -18,6 +18,7 @@ from ..errors import TwinError
 
 __all__ = [
     "bind",
+    "enter_mounts",
     "enter_network",
     "fork_at",
     "hide_machine",
@@ -128,9 +129,18 @@ def bind(source: str, target: str) -> None:
 
 def enter_network(pid: int) -> None:
     """Move this process into the network namespace of another."""
-    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    _enter(pid, "net", _NEWNET)
+
+
+def enter_mounts(pid: int) -> None:
+    """Move this process into the mount namespace of another: it sees that one's files from now on."""
+    _enter(pid, "mnt", _NEWNS)
+
+
+def _enter(pid: int, kind: str, flag: int) -> None:
+    fd = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _called(_libc.setns(fd, _NEWNET), f"entering the network of process {pid}")
+        _called(_libc.setns(fd, flag), f"entering the {kind} namespace of process {pid}")
     finally:
         os.close(fd)
 
