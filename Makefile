@@ -3,7 +3,7 @@ PYTHON_IN_VENV := .venv/bin/python
 ARGS ?=
 export PYTHON
 
-.PHONY: help lab test check setup refresh lock bench clean
+.PHONY: help lab test check setup refresh docs lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -27,6 +27,9 @@ setup: ## Make or renew .venv from requirements.lock (PYTHON=... chooses the Pyt
 refresh: setup ## Execute every notebook again and write it back in its canonical form
 	@$(PYTHON_IN_VENV) tools/refresh_notebooks.py $(ARGS)
 
+docs: setup ## Write the API reference, from docstrings, into site/
+	@$(PYTHON_IN_VENV) tools/build_docs.py $(ARGS)
+
 lock: ## Resolve requirements.lock anew (ARGS=--upgrade takes newer versions)
 	@./tools/lock.sh $(ARGS)
 
@@ -35,5 +38,5 @@ bench: setup ## Run the benchmarks; each prints ratios
 		[ -f "$$script" ] || continue; echo "== $$script"; $(PYTHON_IN_VENV) "$$script" $(ARGS); done
 
 clean: ## Remove .venv, caches and build products
-	@rm -rf .venv build dist artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv build dist site artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,14 +34,17 @@ if TYPE_CHECKING:
         dns_panel,
         draw_dns,
         draw_journey,
+        draw_spread,
         draw_translation,
         draw_wiring,
         live_agents,
     )
     from .show.enter import enter
     from .show.exercise import exercise
+    from .show.full_table import fill_a_table
     from .show.investigate import investigate
     from .show.panel import panel
+    from .show.try_it import try_it
 
 __version__ = "0.1.0"
 
@@ -62,16 +65,19 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "errors",
     "exercise",
+    "fill_a_table",
     "find_fault",
     "investigate",
     "live_agents",
     "open",
     "panel",
+    "try_it",
 ]
 
 # pandas and widgets take seconds to import, and `k8snet twin` or a script needs neither: loaded when first named.

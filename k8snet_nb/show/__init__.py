@@ -17,8 +17,11 @@ from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .full_table import FillPanel, fill_a_table
     from .journey import JourneyDrawing, draw_journey
+    from .spread import SpreadChart, draw_spread
     from .translation import TranslationDrawing, draw_translation
+    from .try_it import TryIt, try_it
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "Exercise",
     "FaultHunt",
     "Feedback",
+    "FillPanel",
     "ItemSelector",
     "JourneyDrawing",
     "NodeSelector",
@@ -37,7 +41,9 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "SpreadChart",
     "TranslationDrawing",
+    "TryIt",
     "WiringChart",
     "chain_browser",
     "conntrack_chart",
@@ -46,18 +52,21 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "fill_a_table",
     "find_fault",
     "investigate",
     "live_agents",
     "panel",
+    "try_it",
 ]
 
 # matplotlib takes half a second to import: what draws is loaded when something of it is first named
-_DRAWING = ("conntrack", "dns", "journey", "translation", "wiring")
+_DRAWING = ("conntrack", "dns", "full_table", "journey", "spread", "translation", "try_it", "wiring")
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,7 @@ def load_rules(plan: NodePlan, run: Run) -> list[LeftOut]:
             left_out.append(LeftOut(plan.name, "iptables-save.txt", f"nfacct object {name}", str(error)))
     steps = list(plan.steps)
     if not has_ipvs():
-        why = "this kernel has no IPVS, and no guest kernel can be started (install user-mode-linux)"
+        why = "this kernel has no IPVS, and no guest kernel can be started (needs user-mode-linux and /dev/net/tun)"
         left_out += [LeftOut(plan.name, "ipvs-save.txt", step.says, why) for step in steps if _is_ipvs(step.argv)]
         steps = [step for step in steps if not _is_ipvs(step.argv)]
     return [*left_out, *run_steps(steps, run, plan.name)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
 import select
 import socket
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["hold", "serve", "wanted"]
 
 _LINES, _LAST_WORDS = 16, 2000
+_TUN = "/dev/net/tun"
 
 
 def wanted() -> bool:
-    """Whether a node that needs IPVS must have a guest here, and can have one."""
-    return not has_ipvs() and unavailable() is None
+    """Whether a node that needs IPVS must have a guest here, and can have one. Few containers have the tap's device."""
+    return not has_ipvs() and unavailable() is None and os.access(_TUN, os.R_OK | os.W_OK)
 
 
 def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: socket.socket) -> None:
@@ -67,8 +69,8 @@ def _hand_on(guest: Guest, control: socket.socket) -> None:
     """Until the keeper has no more requests, or the guest ends: then so does this process, and the keeper sees it."""
     while True:
         bury()
-        readable, _, _ = select.select([control, guest], [], [])
-        if guest in readable:
+        readable, _, _ = select.select([control.fileno(), guest.fileno()], [], [])
+        if guest.fileno() in readable:
             raise TwinError(f"the guest ended; the last that it said: {guest.console()[-_LAST_WORDS:]}")
         data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
         if not data:
