@@ -13,7 +13,7 @@ import k8snet_nb as kn
 from k8snet_nb.cluster.events import CountFeed
 from k8snet_nb.errors import NotFound
 from k8snet_nb.show.spread import SpreadChart, draw_spread
-from k8snet_nb.show.try_it import TryIt, try_it
+from k8snet_nb.show.trying import TryIt, try_it
 
 pytestmark = [
     pytest.mark.slow,
