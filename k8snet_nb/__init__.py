@@ -34,15 +34,17 @@ if TYPE_CHECKING:
         dns_panel,
         draw_dns,
         draw_journey,
+        draw_spread,
         draw_translation,
         draw_wiring,
         live_agents,
     )
     from .show.enter import enter
     from .show.exercise import exercise
+    from .show.full_table import fill_a_table
     from .show.investigate import investigate
     from .show.panel import panel
-
+    from .show.try_it import try_it
 
 __version__ = "0.1.0"
 
@@ -63,38 +65,23 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "errors",
     "exercise",
+    "fill_a_table",
+    "find_fault",
     "investigate",
     "live_agents",
     "open",
     "panel",
+    "try_it",
 ]
 
 # pandas and widgets take seconds to import, and `k8snet twin` or a script needs neither: loaded when first named.
 _TABLES = ("Cluster", "Node", "Pod", "Service")
-_SHOWN = (
-    "NodeSelector",
-    "PodSelector",
-    "ServiceSelector",
-    "chain_browser",
-    "conntrack_chart",
-    "conntrack_events",
-    "conntrack_live",
-    "dns_panel",
-    "draw_dns",
-    "draw_journey",
-    "draw_translation",
-    "draw_wiring",
-    "enter",
-    "exercise",
-    "investigate",
-    "live_agents",
-    "panel",
-)
 
 
 def open(source: str | os.PathLike[str] | None = None, **live: Any) -> Cluster:  # noqa: A001 - reads as it should
@@ -130,16 +117,12 @@ def _notebook_progress() -> WhenSlow | None:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SHOWN:
-        from . import show
+    if name in __all__:
+        from . import cluster, show
 
-        return getattr(show, name)
-    if name in _TABLES:
-        from . import cluster
-
-        return getattr(cluster, name)
+        return getattr(cluster if name in _TABLES else show, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SHOWN, *_TABLES])
+    return sorted({*globals(), *__all__})

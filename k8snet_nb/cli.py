@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .cluster.check_command import check_cluster  # pandas: no other command waits for it
 
             return check_cluster(options)
+        if options.command == "twin" and options.verb == "verify":
+            from .cluster.verify_command import verify_twin
+
+            return verify_twin(options)
         done = recording.run_command(options)
         if done is None:
             done = twins.run_command(options)

@@ -127,6 +127,29 @@ def lost(listing: Any) -> None:
     listing["endpoints"][0]["targetRef"]["uid"] = "another"
 
 
+def tunnel(links: Any) -> None:
+    info = {"info_kind": "vxlan", "info_data": {"id": 7}}
+    if any(link["ifname"].startswith("veth") for link in links):  # a node's, not a pod's
+        links.append({"ifindex": 99, "ifname": "vxlan7", "link_type": "ether", "mtu": 1450, "linkinfo": info})
+
+
+def shrink(links: Any) -> None:
+    for link in links:
+        if link["ifname"] == "veth5255f3bf":
+            link.update(mtu=1280)
+
+
+def way(to: str, **change: str) -> Change:
+    """The route to that network, changed."""
+
+    def edit(routes: Any) -> None:
+        for route in routes:
+            if route["dst"] == to and "gateway" in route:
+                route.update(change)
+
+    return as_json(edit)
+
+
 KUBERNETES = "kubernetes.default.svc.cluster.local."
 COUNT, MAX = "net.netfilter.nf_conntrack_count = ", "net.netfilter.nf_conntrack_max = "
 GONE_PAUSE = {
@@ -275,6 +298,27 @@ CASES: dict[str, tuple[dict[str, Change], Row]] = {
         {f"{ONE}/addr.json": listed(lambda link: link["ifname"] != "veth5255f3bf")},
         ("POD_UNPLUGGED", ONE, None, "default/client"),
     ),
+    "MTU_MISMATCH": (
+        {f"{ONE}/addr.json": as_json(shrink)},
+        ("MTU_MISMATCH", ONE, None, "default/client"),
+    ),
+    "ENDPOINT_NOT_LISTENING": (
+        {f"{ONE}/shop/cart-865f99cbb8-j49cc/sockets.txt": without("LISTEN", ":8000 ")},
+        ("ENDPOINT_NOT_LISTENING", ONE, "shop/cart", "shop/cart-865f99cbb8-j49cc"),
+    ),
+    "ROUTE_ASTRAY": (
+        {f"{ONE}/route.json": way("10.244.3.0/24", gateway="172.30.0.13")},
+        ("ROUTE_ASTRAY", ONE, None, None),
+    ),
+    "RP_FILTER_DROPS": (
+        {
+            f"{ONE}/addr.json": as_json(tunnel),
+            f"{TWO}/addr.json": as_json(tunnel),
+            f"{TWO}/route.json": way("10.244.18.0/24", dev="vxlan7"),
+            f"{ONE}/sysctl.txt": more("net.ipv4.conf.all.rp_filter = 1"),
+        },
+        ("RP_FILTER_DROPS", ONE, None, None),
+    ),
     "POD_NOT_RUNNING": (
         {"pods": pod("client", lambda p: p["status"].update(phase="Pending"))},
         ("POD_NOT_RUNNING", ONE, None, "default/client"),
@@ -359,6 +403,20 @@ def test_nodes_in_one_mode_are_not_mixed() -> None:
     found = cluster(changes).findings()
     assert "MIXED_MODES" not in set(found.code)
     assert {TWO, THREE} <= set(found[found.code == "NOT_CHECKED"].node)
+
+
+def test_ways_that_are_as_good() -> None:
+    """A router that is no node, silence of one that is not asked, ways that differ where nobody is strict about it."""
+    neigh = as_json(lambda found: found.append({"dst": "172.30.0.77", "dev": "eth0", "state": ["FAILED"]}))
+    astray: dict[str, Change] = {f"{ONE}/route.json": way("10.244.3.0/24", gateway="172.30.0.77")}
+    assert "ROUTE_ASTRAY" not in set(cluster(LIGHT | astray).findings().code)
+    assert "ROUTE_ASTRAY" in set(cluster(LIGHT | astray | {f"{ONE}/neigh.json": neigh}).findings().code)
+    strict, _ = CASES["RP_FILTER_DROPS"]
+    for value in "02":
+        loose = {f"{ONE}/sysctl.txt": more(f"net.ipv4.conf.all.rp_filter = {value}")}
+        assert "RP_FILTER_DROPS" not in set(cluster(LIGHT | strict | loose).findings().code)
+    symmetric = {name: change for name, change in strict.items() if "route" not in name}
+    assert "RP_FILTER_DROPS" not in set(cluster(LIGHT | symmetric).findings().code)
 
 
 def test_drift_s_codes_keep_their_severity() -> None:

@@ -125,6 +125,21 @@ def test_a_node_port_on_another_node_goes_on_to_an_endpoint(hello: kn.Cluster) -
     assert any(hop.node == ONE and "arrives for 172.30.0.11:30080: dnat" in hop.says for hop in walk.hops)
 
 
+def test_an_answer_that_goes_past_the_node_that_translated_is_none(hello: kn.Cluster) -> None:
+    """Found in the kernel: externalTrafficPolicy Local keeps the client's address, the answer takes a shorter way."""
+    # IPVS without an endpoint of its own: it sends on to the others', whose nodes answer the client directly
+    walk = hello.walk("203.0.113.5", "172.30.0.13", "tcp", 30081)
+    assert (walk.node, walk.verdict) == (THREE, "unanswered")
+    assert "past node-three, which alone could undo its translation" in walk.ends[0].why
+    # a pod by another node's NodePort: the answers of that node's pods come back, those of its own node's do not
+    across = hello.walk("default/client-two", "172.30.0.11", "tcp", 30081)
+    verdicts = {end.address: end.verdict for end in across.ends}
+    assert verdicts == {ip: "delivered" if home == ONE else "unanswered" for ip, home in HELLO.items()}
+    # masqueraded, it is answered to the node that translated; and so it is on the way to that node's own address
+    assert hello.walk("203.0.113.5", "172.30.0.13", "tcp", 30080).verdict == "delivered"
+    assert hello.walk(THREE, "172.30.0.13", "tcp", 30081).verdict == "delivered"
+
+
 def test_a_node_s_own_process_to_a_wrong_port_of_a_virtual_address(hello: kn.Cluster) -> None:
     """It stays on the node, because kube-ipvs0 has the address, and meets the filter of INPUT there."""
     walk = hello.walk(THREE, "10.32.62.13", "tcp", 81)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import re
 import time
@@ -15,12 +16,16 @@ _LIMIT = 1 << 20
 _KMSG = "/dev/kmsg"
 _LOG_LINES = 10_000
 _SYSCTLS = ("net/netfilter", "net/ipv4/ip_forward", "net/ipv4/vs")
+_REVERSE_PATH = "/proc/sys/net/ipv4/conf/*/rp_filter"
 _SEVERAL_LINES = 64
 _STAMPED = re.compile(r"<\d+>\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? (.*)")
 
 
 def sysctls() -> tuple[bytes, str | None]:
-    """``sysctl net.netfilter net.ipv4.ip_forward net.ipv4.vs`` from /proc/sys, and which of them are not there."""
+    """``sysctl net.netfilter net.ipv4.ip_forward net.ipv4.vs`` from /proc/sys, and which of them are not there.
+
+    Then each interface's rp_filter.
+    """
     lines: list[str] = []
     absent = []
     for name in _SYSCTLS:
@@ -32,6 +37,7 @@ def sysctls() -> tuple[bytes, str | None]:
             lines.extend(_setting(path))
         else:
             absent.append(name.replace("/", "."))
+    lines.extend(line for path in sorted(glob.glob(_REVERSE_PATH)) for line in _setting(path))
     note = "not there: %s (its module is not loaded)" % ", ".join(absent) if absent else None
     if not lines:
         raise Missing(note or "nothing to read")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from ..explain.dns.replicas import ReplicaComparison
 from ..explain.dns.server import CorefileExplained
 from ..explain.entry import default_client, find_target
 from ..explain.journey.values import Journey
-from ..explain.model import NodeFacts, Rule, ServiceAddresses, check_model
+from ..explain.model import Rule
 from ..explain.outcome import NodeView
 from ..explain.spread import Sent
 from ..explain.translation import Translation
@@ -35,9 +35,11 @@ from .api import Api, pick
 from .diff import diff_frame
 from .dns_replicas import replicas_of
 from .dns_service import read_corefile
+from .fidelity import fidelity_frame
 from .finding import findings_frame
 from .inside import sandboxes_frame
 from .journeying import journey_of
+from .modelling import network_model
 from .node import Node
 from .pod import Pod
 from .rules import NodeRules
@@ -45,13 +47,13 @@ from .sending import send
 from .service import Service
 from .settling import settled_drift
 from .tables import compare_frame, endpoints_frame, nodes_frame, pods_frame, services_frame
-from .tracking import conntrack_table
 from .translating import compare_service, translate_on
 from .walking import walk
 
-__all__ = ["Cluster"]
+if TYPE_CHECKING:
+    from .twin import Twin
 
-T = TypeVar("T")
+__all__ = ["Cluster"]
 
 
 class Cluster(Shown):
@@ -82,6 +84,13 @@ class Cluster(Shown):
     def name(self) -> str:
         """The source's name."""
         return self.source.name
+
+    @property
+    def twin(self) -> Twin:
+        """The running twin that this is read from: things to break, to find and to mend. Raises Refused elsewhere."""
+        from .twin import twin_of
+
+        return twin_of(self)
 
     @property
     def now(self) -> datetime | None:
@@ -156,9 +165,7 @@ class Cluster(Shown):
 
     def network_model(self) -> tuple[Rule, ...]:
         """The four rules of the Kubernetes network model, each checked on this cluster as far as its facts go."""
-        node_ips = {ip: node.name for node in self.api.nodes.values() for ip in node.ips()}
-        nodes = [self._node_facts(Node(self, node)) for node in self.api.nodes.values()]
-        return ShownTuple(check_model(self.api.pods.values(), nodes, node_ips, self._service_addresses()))
+        return ShownTuple(network_model(self))
 
     def node_networks(self) -> tuple[NodeNetwork, ...]:
         """How each node connects its pods (bridge, point to point ...) and reaches those of others."""
@@ -222,15 +229,29 @@ class Cluster(Shown):
         count: int = 100,
         timeout: float = 2.0,
         hold: float = 0.0,
+        size: int = 0,
     ) -> Sent:
         """Make ``count`` real connections to a Service in a twin, and set who answered beside what the rules say.
 
         ``client``: a pod (``namespace/name``), ``pod`` (any that runs on ``node``), ``node``, or ``outside`` (through
         ``node``); by default ``pod`` for cluster_ip and ``outside`` for the rest. ``timeout`` in seconds, of one
-        connection; ``hold``: seconds that TCP connections stay open once all are answered. The rest as for
-        :meth:`translate`. Raises Refused for any other source, TwinError.
+        connection; ``hold``: seconds that TCP connections stay open once all are answered; ``size``: bytes of HTTP
+        answer to ask for, 0: a short one. The rest as for :meth:`translate`. Raises Refused for any other source,
+        TwinError.
         """
-        return send(self, service, port, client, node, entry, family, count, timeout, hold)
+        return send(self, service, port, client, node, entry, family, count, timeout, hold, size)
+
+    def fidelity(
+        self, services: Sequence[str] | None = None, nodes: Sequence[str] | None = None, count: int = 48
+    ) -> pd.DataFrame:
+        """Connections in a twin by every Service, entry, node, family and kind of client, beside what the rules say.
+
+        One row a case: service port protocol entry family address node mode client kind action expected seen count
+        chance masquerade masquerade_seen affinity affinity_seen verdict why. ``verdict``: ``same``; ``differs``; or
+        ``explained``: it differs, and ``why`` names what the kit does not judge. ``services``, ``nodes``: only these;
+        ``count``: connections of a case with several endpoints. Raises Refused, NotFound, TwinError.
+        """
+        return fidelity_frame(self, services, nodes, count)
 
     def compare(self, service: str, port: str | int | None = None, entry: str = "cluster_ip") -> pd.DataFrame:
         """The same Service on every node, side by side and against its EndpointSlices.
@@ -342,47 +363,6 @@ class Cluster(Shown):
             service_ranges=lambda: self.api.service_ranges,
             command=self.source.command,
         )
-
-    def _service_addresses(self) -> ServiceAddresses:
-        services = list(self.api.services.values())
-        addresses = (ip for s in services for ip in (*s.cluster_ips, *s.external_ips, *s.load_balancer))
-        ports = (port.node_port for s in services for port in s.ports if port.node_port)
-        return ServiceAddresses(frozenset(addresses), frozenset(ports))
-
-    def _node_facts(self, node: Node) -> NodeFacts:
-        source, name = self.source, node.name
-        missing: list[str] = []
-        if not node.has_facts:
-            why = source.trouble(FactRef("node.json", name)) or f"no facts of node {name}"
-            return NodeFacts(name, None, None, None, {}, {}, (why,))
-
-        def known(read: Callable[[], T]) -> T | None:
-            try:
-                return read()
-            except FactError as error:
-                missing.append(str(error))
-                return None
-
-        inside = [p for p in self.api.pods.values() if p.node == name and not p.host_network]
-        pod_links = {
-            p.key: self.pod_links(p.key, name) for p in inside if source.has(FactRef("addr.json", name, p.key))
-        }
-        commands = {fact: source.command(FactRef(fact, name)) for fact in ("addr.json", "route.json", "conntrack.txt")}
-        commands["pod addr.json"] = source.command(FactRef("addr.json", name, "any/pod"))
-        links, routes, flows = known(node.links), known(node.routes), known(lambda: self._flows(name))
-        missing += flows.attrs.get("problems", ()) if flows is not None else ()
-        families = node.route_families() if routes is not None else frozenset[int]()
-        return NodeFacts(
-            name, links, routes, flows, pod_links, commands, tuple(missing), families, node.policy_tables()
-        )
-
-    def _flows(self, node: str) -> pd.DataFrame:
-        """The node's conntrack columns, both families."""
-        table = conntrack_table(self, node)
-        ref = table.evidence[0].ref
-        frame = table.frame
-        frame.attrs["problems"] = tuple(f"{ref.fact} of {ref.where}: {problem}" for problem in table.problems[:3])
-        return frame
 
     def report(self) -> Report:
         """What it is, and how much there is of it."""

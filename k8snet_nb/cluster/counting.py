@@ -42,10 +42,13 @@ def place_for(
 
 
 def counters(cluster: Cluster, what: str, place: Place) -> dict[str, int]:
-    """What is counted there now, by name; empty where that place has no such thing. Raises NotFound for ``what``."""
+    """What is counted there now, by name; empty where that place has no such thing. Raises NotFound for ``what``.
+
+    The cluster reads everything afresh after this: what was kept is older than the connections.
+    """
     if what not in COUNTERS:
         raise NotFound(f"no counters {what!r}: there are {', '.join(COUNTERS)}")
-    return COUNTERS[what](cluster, place)
+    return COUNTERS[what](cluster.refresh(), place)
 
 
 def _conntrack(cluster: Cluster, place: Place) -> dict[str, int]:
@@ -92,10 +95,8 @@ def _packets(cluster: Cluster, node: str, pod: str | None, name: str) -> dict[st
 
 
 def _rules(cluster: Cluster, place: Place) -> dict[str, int]:
-    from .cluster import Cluster as Anew
-
     try:
-        ladder = Anew(cluster.source).node(place.node.name).ladder(place.service, place.port)
+        ladder = place.node.ladder(place.service, place.port)
     except K8snetError:  # another mode, or no ladder for this one: nothing is counted
         return {}
     return {f"rule to {rung.endpoint}": rung.packets for rung in ladder.rungs if rung.packets is not None}
@@ -107,7 +108,12 @@ def _ipvs(cluster: Cluster, place: Place) -> dict[str, int]:
     except K8snetError:
         return {}
     mine = stats[(stats["service"] == place.service) & (stats["address"] == place.address)]
-    return {f"real server {row['server']}": int(row["connections"]) for row in mine.to_dict("records")}
+    return {f"real server {_socket(row)}": int(row["connections"]) for row in mine.to_dict("records")}
+
+
+def _socket(row: Mapping[Any, Any]) -> str:
+    address = f"[{row['server']}]" if ":" in row["server"] else row["server"]
+    return f"{address}:{row['server_port']}"
 
 
 COUNTERS: dict[str, Callable[[Cluster, Place], dict[str, int]]] = {

@@ -144,7 +144,9 @@ class CountFeed:
 
     def series(self) -> CountSeries:
         """All that the source has now. Raises FactMissing or FactBroken."""
-        return parse_count_series(self._cluster.source.read(self._ref), where=self._ref.where)
+        source = self._cluster.source
+        read = getattr(source, "read_now", source.read)  # a source that keeps facts would tell the first one for ever
+        return parse_count_series(read(self._ref), where=self._ref.where)
 
     def sample(self) -> tuple[float, int, int]:
         """Raises FactMissing (not recorded, not loaded), AgentError, or FeedEnded at the recording's end."""

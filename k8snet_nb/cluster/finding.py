@@ -31,6 +31,7 @@ from .resolving import resolv_conf_of
 from .settling import settled, with_states
 from .tables import rows_frame
 from .translating import drift_of
+from .ways import between_nodes, heard
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -136,6 +137,7 @@ class _Search:
         self.judge("pods without a node", lambda: self._statuses(None))
         self.judge("the network model", lambda: model_findings(cluster.network_model()))
         self.judge("whether all nodes work alike", self._modes)
+        self.judge("ways between nodes", lambda: between_nodes(cluster))
         for feeds, check, node, pod in dns_findings(cluster):
             self.judge(feeds, check, node, pod)
 
@@ -199,7 +201,7 @@ class _Search:
         if getattr(veth, "reason", "") == "no_interface_data":
             ref = FactRef("addr.json", pod.node, pod.key)
             self.gaps.append(Gap(ref.fact, _why(self.cluster, ref), POD_FEEDS[ref.fact], ref.node, ref.pod))
-        return inside_findings(pod, box, veth)
+        return chain(inside_findings(pod, box, veth), heard(self.cluster, pod))
 
 
 def _resolv_conf(cluster: Cluster, pod: PodValue) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +217,7 @@ class Node(Shown):
         """
         return top_talkers(self.flows(), by, count)
 
-    @cached_property
+    @property
     def rules(self) -> NodeRules:
         """Its programmed rules: iptables, nftables, IPVS; parsed when first asked for."""
         return self._cluster.node_rules(self.name)

@@ -43,9 +43,6 @@ __all__ = [
     "resolve_in",
 ]
 
-SECONDS = 30.0
-"""How long all questions of one look-up may take together."""
-
 
 @runtime_checkable
 class Exchanger(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import NotFound, Refused
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .node import Node
 
-__all__ = ["Changeable", "place_of", "send", "twin_source"]
+__all__ = ["WIRE", "Changeable", "place_of", "send", "speaks_dns", "twin_listeners", "twin_source"]
 
 WIRE = "wire"
 
@@ -25,6 +26,7 @@ class Changeable(Protocol):
 
     marks: dict[str, int]
     outside: dict[int, str]
+    outside_networks: dict[int, str]
 
     def ask(self, node: str, request: dict[str, Any], seconds: float = 120.0) -> dict[str, Any]: ...
 
@@ -39,6 +41,25 @@ def twin_source(cluster: Cluster) -> Changeable:
     return cluster.source
 
 
+class _End(Protocol):
+    @property
+    def address(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def twin_listeners(source: Changeable) -> dict[tuple[str, str, int], str]:
+    """Every server of the twin: the kind of each protocol, address and port."""
+    told = source.ask(WIRE, {"op": "listeners"})["listeners"]
+    return {(protocol, address, port): kind for protocol, address, port, kind in told}
+
+
+def speaks_dns(listeners: Mapping[tuple[str, str, int], str], protocol: str, ends: Iterable[_End]) -> str | None:
+    """``dns`` where the servers that may answer are DNS servers; None: what the protocol's servers speak."""
+    kinds = {listeners.get((protocol, end.address, end.port)) for end in ends}
+    return "dns" if "dns" in kinds else None
+
+
 def send(
     cluster: Cluster,
     service: str,
@@ -50,29 +71,30 @@ def send(
     count: int,
     timeout: float,
     hold: float,
+    size: int = 0,
 ) -> Sent:
     """See :meth:`.cluster.Cluster.send`."""
     source = twin_source(cluster)
     where, pod, kind = place_of(cluster, client, node, entry)
     value = cluster.service(service).value
     target = find_target(value, port, entry, family, where.ips)
+    outside = source.outside.get(target.family) or "outside"
+    address = outside if kind == "outside" else _own_ip(cluster, pod, target.family) if pod else "node"
+    translation = translate_on(cluster, where, value, target, address)
     plan: dict[str, Any] = {
         "protocol": target.protocol, "address": target.address, "port": target.port, "count": count, "timeout": timeout,
-        "keep": hold,
+        "keep": hold, "speaks": speaks_dns(twin_listeners(source), target.protocol, translation.backends),
     }  # fmt: skip
-    if target.protocol == "udp" and target.port == 53:
-        plan["speaks"] = "dns"
+    if size:
+        plan["size"] = size
     seconds = 30 + timeout * count + hold
     if kind == "outside":
         plan |= {"source": source.outside.get(target.family), "mark": source.marks[where.name]}
         said = f"outside, through {where.name}"
         told = source.ask(WIRE, {"op": "connect", "plan": plan}, seconds)
-        address: str = source.outside.get(target.family) or "outside"
     else:
         said = pod or f"the node {where.name}"
         told = source.ask(where.name, {"op": "connect", "pod": pod, "plan": plan}, seconds)
-        address = _own_ip(cluster, pod, target.family) if pod else "node"
-    translation = translate_on(cluster, where, value, target, address)
     return Sent(printable(said), translation, told["answers"])
 
 

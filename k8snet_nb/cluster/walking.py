@@ -18,6 +18,7 @@ from ..facts import Evidence, FactRef
 from ..parse.links import Route, route_to
 from ..parse.pods import PodValue
 from ..render import printable
+from .answering import Passed, lost_answer
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -173,19 +174,25 @@ def _ends(
     evidence: list[Evidence] = []
     if outcome.action == "none":
         hops.append(Hop(node.name, "rules", "no rule translates the destination"))
-    way = _Way(cluster, hops, evidence)
-    ends = [end for choice in choices for end in _end(way, node, packet, choice)]
+    way = _Way(cluster, hops, evidence, (packet.client, packet.src))
+    ends = [end for choice in choices for end in _end(way.past(node, packet, choice), node, packet, choice)]
     return tuple(ends), tuple(evidence)
 
 
 @dataclass(frozen=True)
 class _Way:
-    """What is collected on the way; ``nodes``: how many nodes' rules were met."""
+    """What is collected on the way; ``passed``: the nodes whose rules were met, and what they did."""
 
     cluster: Cluster
     hops: list[Hop]
     evidence: list[Evidence]
-    nodes: int = 1
+    client: tuple[Client, str | None]
+    passed: tuple[Passed, ...] = ()
+
+    def past(self, node: Node, packet: Packet, choice: Choice) -> _Way:
+        """The way after one more node, whose rules made that choice."""
+        translated = (packet.dst, packet.dport) != (choice.address, choice.port)
+        return replace(self, passed=(*self.passed, Passed(node, translated, choice.masquerade)))
 
 
 def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
@@ -202,6 +209,9 @@ def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
 
     def end(verdict: str, why: str = "", doubt: str = "") -> list[End]:
         chance, masquerade = choice.probability, choice.masquerade
+        lost = lost_answer(cluster, way.passed, home or "", way.client, packet.family)
+        if verdict == "delivered" and lost:
+            verdict, why = "unanswered", lost
         return [End(choice.address, choice.port, label, home, chance, masquerade, verdict, why, doubt)]
 
     if local or (home == node.name and who.kind == "node"):
@@ -216,7 +226,23 @@ def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
     if home is None:
         nobody = _nobody_there(cluster, node, choice.address, route) if who.kind == "unknown" else ""
         return end("unknown", nobody) if nobody else end("leaves")
-    return end("delivered") if home == node.name else _arrives(way, home, packet, choice, end)
+    if home == node.name:
+        return end("delivered")
+    found = _arrives(way, home, packet, choice, end)
+    astray = _astray(cluster, home, route)
+    return [replace(one, doubt=one.doubt or astray) for one in found] if astray else found
+
+
+def _astray(cluster: Cluster, home: str, route: Route) -> str:
+    """What speaks against a route's bringing a packet to that node; empty when it leads there, or to a router."""
+    others = {ip: name for name, node in cluster.api.nodes.items() for ip in node.ips()}
+    if route.via is None or not route.network.prefixlen or others.get(route.via) == home:
+        return ""
+    who, there = others.get(route.via), cluster.node(home)
+    routes = there.routes() if there.has_facts else ()
+    if who is None and not any(one.via in others for one in routes if one.network.prefixlen):
+        return ""  # routers that are no nodes bring packets about here
+    return f"the gateway {route.via} is {f'node {who}' if who else 'no node'}, not {home}"
 
 
 def _arrives(way: _Way, home: str, packet: Packet, choice: Choice, end: Callable[..., list[End]]) -> list[End]:
@@ -232,12 +258,16 @@ def _arrives(way: _Way, home: str, packet: Packet, choice: Choice, end: Callable
     way.hops.append(Hop(home, "rules", f"arrives for {choice.address}:{choice.port}: {_arrival(met)}"))
     if met.action in _STOPS:
         return end(_STOPS[met.action], f"by the rules of {home}")
-    if met.action == "dnat" and way.nodes < _MOST_NODES:
-        doubt, onward = f"on {home}: {met.unknown[0]}" if met.unknown else "", replace(way, nodes=way.nodes + 1)
-        found = [one for further in met.choices for one in _end(onward, there, arriving, _both(choice, further))]
+    if met.action == "dnat" and len(way.passed) < _MOST_NODES:
+        doubt = f"on {home}: {met.unknown[0]}" if met.unknown else ""
+        found = [
+            one
+            for further in met.choices
+            for one in _end(way.past(there, arriving, further), there, arriving, _both(choice, further))
+        ]
         return [replace(one, doubt=one.doubt or doubt) for one in found]
     if met.action == "dnat":
-        return end("unknown", f"still translated by {home}, after the rules of {way.nodes} nodes")
+        return end("unknown", f"still translated by {home}, after the rules of {len(way.passed)} nodes")
     return end("delivered", doubt=f"on {home}: {met.unknown[0]}" if met.unknown else "")
 
 

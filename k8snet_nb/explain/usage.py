@@ -158,11 +158,6 @@ class ConntrackUsage(Shown):
         return self._total("early_drop")
 
     @property
-    def insert_failed(self) -> int | None:
-        """Lost races to add an entry; all CPUs."""
-        return self._total("insert_failed")
-
-    @property
     def time_to_full(self) -> float | None:
         """Seconds until the table is full at the growth seen; None when it does not grow or that is not known."""
         return self.growth.time_to_full if self.growth else None

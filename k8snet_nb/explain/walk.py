@@ -25,7 +25,8 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One place where the packet may end. ``verdict``: delivered, rejected, dropped, leaves, no route, unknown.
+    """One place where the packet may end. ``verdict``: delivered, unanswered (it comes there, but its answer goes past
+    a node that had translated it), rejected, dropped, leaves, no route, unknown.
 
     ``who`` says whose address it is; ``chance`` is the share of new connections that end here, None when undecided.
     ``doubt``: what was not known on the last part of the way, empty when all was.

@@ -42,7 +42,6 @@ class _Reader:
         self.unknown: dict[str, int] = {}
         self.announced: int | None = None
         self.last_keys: dict[str, int] = {}
-        self.expectations = 0
         self.foreign = 0
         self.lines = lines
 
@@ -211,7 +210,6 @@ def _read_shape(reader: _Reader, chunk: Chunk, shape: Shape, fact: str, where: s
 def _not_entries(reader: _Reader, chunk: Chunk, shape: Shape, no: NotAnEntry, fact: str, where: str) -> None:
     """Lines that are no entries: the tool's own last words, expectations, cut lines, other tools' lines."""
     if no.expectation:
-        reader.expectations += len(shape.lines)
         return
     for row, line in enumerate((shape.lines + chunk.first_line).tolist()):
         text = chunk.line(shape, row)

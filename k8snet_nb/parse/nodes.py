@@ -25,7 +25,6 @@ class NodeValue:
     addresses: tuple[tuple[str, str], ...]
     pod_cidrs: tuple[str, ...]
     kernel: str
-    os_image: str
     runtime: str
     zone: str | None
     labels: Mapping[str, str]
@@ -54,7 +53,6 @@ def parse_node(item: Mapping[str, Any]) -> NodeValue:
         addresses=tuple((str(a.get("type")), canonical_host(a.get("address"))) for a in status.get("addresses") or ()),
         pod_cidrs=tuple(str(ipaddress.ip_network(cidr, strict=False)) for cidr in cidrs),
         kernel=str(info.get("kernelVersion") or ""),
-        os_image=str(info.get("osImage") or ""),
         runtime=str(info.get("containerRuntimeVersion") or ""),
         zone=labels.get("topology.kubernetes.io/zone"),
         labels=labels,

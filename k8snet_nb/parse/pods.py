@@ -32,7 +32,6 @@ class PodValue:
     ready: str
     restarts: int
     created: datetime | None
-    deleted: datetime | None
     ips: tuple[str, ...]
     host_network: bool | None
     labels: Mapping[str, str]
@@ -69,7 +68,6 @@ def parse_pod(item: Mapping[str, Any]) -> PodValue:
         ready=containers,
         restarts=restarts,
         created=parse_time(meta.get("creationTimestamp")),
-        deleted=parse_time(meta.get("deletionTimestamp")),
         ips=_ips(status),
         host_network=None if spec.get("hostNetwork", False) is None else spec.get("hostNetwork") is True,
         labels=mapping(meta.get("labels")),

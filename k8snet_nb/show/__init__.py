@@ -9,6 +9,7 @@ from .agents import AgentsPanel, live_agents
 from .chains import ChainBrowser, chain_browser
 from .enter import EnterPanel, enter
 from .exercise import Exercise, Feedback, Solution, exercise
+from .find_fault import FaultHunt, find_fault
 from .investigate import investigate
 from .panel import Panel, panel
 from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
@@ -16,8 +17,11 @@ from .select import ItemSelector, NodeSelector, PodSelector, ServiceSelector
 if TYPE_CHECKING:
     from .conntrack import conntrack_chart, conntrack_events, conntrack_live
     from .dns import DnsChart, DnsPanel, dns_panel, draw_dns
+    from .full_table import FillPanel, fill_a_table
     from .journey import JourneyDrawing, draw_journey
+    from .spread import SpreadChart, draw_spread
     from .translation import TranslationDrawing, draw_translation
+    from .try_it import TryIt, try_it
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
@@ -27,7 +31,9 @@ __all__ = [
     "DnsPanel",
     "EnterPanel",
     "Exercise",
+    "FaultHunt",
     "Feedback",
+    "FillPanel",
     "ItemSelector",
     "JourneyDrawing",
     "NodeSelector",
@@ -35,7 +41,9 @@ __all__ = [
     "PodSelector",
     "ServiceSelector",
     "Solution",
+    "SpreadChart",
     "TranslationDrawing",
+    "TryIt",
     "WiringChart",
     "chain_browser",
     "conntrack_chart",
@@ -44,34 +52,25 @@ __all__ = [
     "dns_panel",
     "draw_dns",
     "draw_journey",
+    "draw_spread",
     "draw_translation",
     "draw_wiring",
     "enter",
     "exercise",
+    "fill_a_table",
+    "find_fault",
     "investigate",
     "live_agents",
     "panel",
+    "try_it",
 ]
 
-# matplotlib takes half a second to import: what draws is loaded when it is first named
-_DRAWN = {
-    "DnsChart": "dns",
-    "DnsPanel": "dns",
-    "JourneyDrawing": "journey",
-    "TranslationDrawing": "translation",
-    "WiringChart": "wiring",
-    "dns_panel": "dns",
-    "draw_dns": "dns",
-    "draw_journey": "journey",
-    "draw_translation": "translation",
-    "draw_wiring": "wiring",
-    "conntrack_chart": "conntrack",
-    "conntrack_events": "conntrack",
-    "conntrack_live": "conntrack",
-}
+# matplotlib takes half a second to import: what draws is loaded when something of it is first named
+_DRAWING = ("conntrack", "dns", "full_table", "journey", "spread", "translation", "try_it", "wiring")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DRAWN:
-        return getattr(import_module(f".{_DRAWN[name]}", __name__), name)
+    if name in __all__:
+        rooms = (import_module(f".{module}", __name__) for module in _DRAWING)
+        return next(getattr(room, name) for room in rooms if name in room.__all__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from ..errors import Refused
 from ..render import Report, escape
-from .live import live_bundle, pane, status_html, told_error
+from .live import LivePane, pane, status_html, told_error
 from .view import rendered
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["AgentsPanel", "live_agents"]
 _HEADINGS = ("ACTION", "KIND", "NAME", "NAMESPACE", "NODE", "WHAT")
 
 
-class AgentsPanel:
+class AgentsPanel(LivePane):
     """``.layout`` is the widget; ``.start()`` and ``.remove()`` are its buttons, ``.text`` what it says."""
 
     def __init__(self, cluster: Cluster, nodes: Sequence[str] | None = None) -> None:
@@ -45,11 +45,6 @@ class AgentsPanel:
         self.start_button.on_click(lambda _button: self.start())
         self.remove_button.on_click(lambda _button: self.remove())
         self._show("Nothing has been created.")
-
-    @property
-    def text(self) -> str:
-        """Who we are, what would be created or is there, and the state."""
-        return self._text
 
     def start(self) -> None:
         """Create what is listed, in a thread of its own; the panel tells how far each node is."""
@@ -113,9 +108,6 @@ class AgentsPanel:
 
     def _plan(self) -> list[Any]:
         return list(self._source.plan(self._nodes))
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
 
 
 def live_agents(cluster: Cluster, nodes: Sequence[str] | None = None) -> AgentsPanel:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from ..render import escape, printable
+from ..render import printable
 from .choice import Item
-from .live import live_bundle, pane, told_error
+from .live import LivePane, alert, pane, told_error
 from .select import ItemSelector
 from .view import rendered
 
@@ -33,7 +33,7 @@ def _items(node: Node) -> list[Item]:
     ]
 
 
-class ChainBrowser:
+class ChainBrowser(LivePane):
     """``.selector`` chooses the chain (its filter also finds Services), ``.rules`` narrows what is listed of it.
 
     ``.follow`` lists where the chain's rules lead; choosing one goes there. ``.layout`` is the widget, ``.text`` what
@@ -87,11 +87,6 @@ class ChainBrowser:
         """The listing of what is chosen now."""
         return self.selector.value
 
-    @property
-    def text(self) -> str:
-        """What is shown now, as text."""
-        return self._text
-
     def _on_follow(self, change: dict[str, Any]) -> None:
         if self._drawing or not change["new"]:
             return
@@ -108,7 +103,7 @@ class ChainBrowser:
                 self._text, html = rendered(view) if view is not None else (self.selector.state, "")
             except Exception as error:  # an exception in a widget's callback would be invisible
                 self._text = told_error(error)
-                html = f'<p role="alert">⚠ {escape(self._text)}</p>'
+                html = alert(self._text)
             names = [jump.chain for jump in view.jumps] if view else []
             self._drawing = True
             try:
@@ -119,9 +114,6 @@ class ChainBrowser:
                 self._drawing = False
             self._pane.value = pane(html)
             self._html = html
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
 
 
 def chain_browser(node: Node, chain: str | None = None) -> ChainBrowser:

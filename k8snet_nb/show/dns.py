@@ -20,7 +20,7 @@ from matplotlib.patches import FancyBboxPatch
 from ..explain.dns.path import DnsPath, Tried
 from ..explain.translation import share_text
 from ..render import bundle, escape, printable
-from .live import live_bundle, pane, told_error
+from .live import LivePane, alert, pane, told_error
 from .select import PodSelector
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def draw_dns(pod: Pod, name: str, libc: str = "glibc", seconds: float = 30.0) ->
     return DnsChart(pod.dns_path(name, libc, seconds))
 
 
-class DnsPanel:
+class DnsPanel(LivePane):
     """A pod, a name and a C library to choose, and the drawing below. ``.text`` is what it says now."""
 
     def __init__(self, cluster: Cluster, pod: str | None = None, name: str = "kubernetes.default") -> None:
@@ -246,16 +246,6 @@ class DnsPanel:
         self.name.observe(lambda _change: self.redraw(), names="value")
         self.libc.observe(lambda _change: self.redraw(), names="value")
 
-    @property
-    def text(self) -> str:
-        """The choice, and what came of it."""
-        return self._text
-
-    @property
-    def html(self) -> str:
-        """The same as html, escaped."""
-        return self._html
-
     def redraw(self) -> None:
         """Look the name up and draw the way; what goes wrong is shown in its place."""
         with self._lock:
@@ -275,10 +265,7 @@ class DnsPanel:
             return (chart.text, chart.html()) if chart else ("", "")
         except Exception as error:  # an exception in a widget's callback would be invisible
             told = told_error(error)
-            return told, f'<p role="alert">⚠ {escape(told)}</p>'
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
+            return told, alert(told)
 
 
 def dns_panel(cluster: Cluster, pod: str | None = None, name: str = "kubernetes.default") -> DnsPanel:

@@ -17,7 +17,7 @@ from ..cluster.inside import PodRun, check_seconds
 from ..errors import Refused
 from ..explain.pod_commands import CommandOutput
 from ..render import escape, printable
-from .live import live_bundle, pane, status_html, told_error
+from .live import LivePane, alert, pane, status_html, told_error
 from .select import ItemSelector
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ENDED = {
 }
 
 
-class EnterPanel:
+class EnterPanel(LivePane):
     """``.layout`` is the widget, ``.command`` its command line, ``.text`` what it says, ``.running`` whether it runs.
 
     One command at a time, in a thread of its own, for ``seconds`` at most. It is stopped when another pod is chosen or
@@ -61,11 +61,6 @@ class EnterPanel:
     def running(self) -> bool:
         """Whether a command runs now."""
         return self._thread is not None and self._thread.is_alive()
-
-    @property
-    def text(self) -> str:
-        """The pod, the output and how it ended."""
-        return self._text
 
     def run(self) -> None:
         """Start what the command line says. While a command runs, another one is not started."""
@@ -201,9 +196,6 @@ class EnterPanel:
         self._pane.value = pane(self._html)
         self._say("")
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
-
 
 def enter(where: ItemSelector[Pod] | Pod, command: str = "ip addr", seconds: float = 60.0) -> EnterPanel:
     """A panel that runs commands in the network namespace of the selected pod: ``kn.enter(kn.PodSelector(cluster))``.
@@ -224,7 +216,7 @@ def _words(line: str) -> list[str]:
 
 
 def _message(told: str) -> tuple[str, str, str]:
-    return printable(told), f'<p role="alert">⚠ {escape(told)}</p>', ""
+    return printable(told), alert(told), ""
 
 
 def _output(ran: CommandOutput) -> tuple[str, str, str]:

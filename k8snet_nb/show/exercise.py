@@ -17,7 +17,7 @@ from .question import NotHere, Question, Text
 if TYPE_CHECKING:
     from ..cluster import Cluster
 
-__all__ = ["Exercise", "Feedback", "Solution", "exercise"]
+__all__ = ["Exercise", "Feedback", "Solution", "as_html", "as_text", "exercise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Feedback:
     message: str
 
     def __repr__(self) -> str:
-        return f"{ {True: 'Right', False: 'Not yet', None: 'Not here'}[self.right] }: {_as_text(self.message)}"
+        return f"{ {True: 'Right', False: 'Not yet', None: 'Not here'}[self.right] }: {as_text(self.message)}"
 
     def html(self) -> str:
         """The same as html, with a mark that does not rest on colour."""
         mark, word = {True: ("✔", "Right"), False: ("✘", "Not yet"), None: ("–", "Not here")}[self.right]
-        return f"{mark} <strong>{word}:</strong> {_as_html(self.message)}"
+        return f"{mark} <strong>{word}:</strong> {as_html(self.message)}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(repr(self), f"<p>{self.html()}</p>")
@@ -47,10 +47,10 @@ class Solution:
     why: str
 
     def __repr__(self) -> str:
-        return f"Answer: {printable(self.answer)}\n{_as_text(self.why)}"
+        return f"Answer: {printable(self.answer)}\n{as_text(self.why)}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        html = f"<p><strong>Answer:</strong> {escape(self.answer)}</p><p>{_as_html(self.why)}</p>"
+        html = f"<p><strong>Answer:</strong> {escape(self.answer)}</p><p>{as_html(self.why)}</p>"
         return bundle(repr(self), html)
 
 
@@ -101,7 +101,7 @@ class Exercise:
 
     @property
     def _head(self) -> str:
-        return f"<p><strong>Exercise {escape(self.number)}.</strong> {_as_html(self.question)}</p>"
+        return f"<p><strong>Exercise {escape(self.number)}.</strong> {as_html(self.question)}</p>"
 
     def _build(self) -> None:
         auto = widgets.Layout(width="auto")
@@ -134,7 +134,7 @@ class Exercise:
         self._hints_given += 1
         many = len(self._entry.hints)
         at = min(self._hints_given, many)
-        self._show(lambda: f"<strong>Hint {at} of {many}:</strong> {_as_html(self.hint(at))}")
+        self._show(lambda: f"<strong>Hint {at} of {many}:</strong> {as_html(self.hint(at))}")
 
     def _show(self, make: Any) -> None:
         try:
@@ -144,7 +144,7 @@ class Exercise:
         self.feedback.value = pane(status_html("", html))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, f"Exercise {self.number}. {_as_text(self.question)}", self._head)
+        return live_bundle(self.layout, f"Exercise {self.number}. {as_text(self.question)}", self._head)
 
 
 def exercise(number: str, cluster: Cluster) -> Exercise:
@@ -160,9 +160,11 @@ def exercise(number: str, cluster: Cluster) -> Exercise:
     return Exercise(entry, cluster)
 
 
-def _as_text(message: str) -> str:
+def as_text(message: str) -> str:
+    """A message as plain text, without its backticks."""
     return printable(message.replace("`", ""), keep="\n")
 
 
-def _as_html(message: str) -> str:
+def as_html(message: str) -> str:
+    """A message as html: what stands between backticks is code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(message))

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from ..errors import K8snetError
 from ..render import bundle, escape, printable
 
-__all__ = ["WIDGET_VIEW", "live_bundle", "pane", "status_html", "told_error"]
+__all__ = ["WIDGET_VIEW", "LivePane", "alert", "live_bundle", "pane", "status_html", "told_error"]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _ONLY_WHEN_RUN = "<p><small>The controls are live once this cell has been run.</small></p>"
@@ -22,10 +22,31 @@ def live_bundle(layout: widgets.DOMWidget, text: str, html: str) -> dict[str, An
     return bundle(text, html + _ONLY_WHEN_RUN, extra)
 
 
+class LivePane:
+    """What panels share: a ``.layout``, and what it shows at the moment as text and as html."""
+
+    layout: widgets.DOMWidget
+    _text: str
+    _html: str
+
+    @property
+    def text(self) -> str:
+        """What it shows now, as text."""
+        return self._text
+
+    @property
+    def html(self) -> str:
+        """The same as html, escaped."""
+        return self._html
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return live_bundle(self.layout, self._text, self._html)
+
+
 # JupyterLab centres tables and sets their cells flush right unless they are a cell's own output
 _STYLE = (
     "<style>.k8snet-pane.jp-RenderedHTMLCommon table {margin: 0 0 1em}"
-    " .k8snet-pane :is(th, td) {text-align: left !important}</style>"
+    " .k8snet-pane :is(th, td) {text-align: left !important} .k8snet-pane img {max-width: 100%}</style>"
 )
 
 
@@ -44,3 +65,8 @@ def told_error(error: Exception) -> str:
     """An error in one line: the message of the kit's own errors, type and message of any other."""
     text = str(error)
     return printable(text if isinstance(error, K8snetError) else f"{type(error).__name__}: {text}")
+
+
+def alert(told: str) -> str:
+    """What went wrong, as html that screen readers announce; escaped."""
+    return f'<p role="alert">⚠ {escape(told)}</p>'

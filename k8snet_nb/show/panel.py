@@ -9,14 +9,14 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..render import escape, printable
-from .live import live_bundle, pane, told_error
+from .live import LivePane, alert, pane, told_error
 from .select import ItemSelector
 from .view import rendered
 
 __all__ = ["Panel", "panel"]
 
 
-class Panel:
+class Panel(LivePane):
     """A selector and a view of what it chose. ``.layout`` is the widget, ``.selector`` the selector."""
 
     def __init__(self, selector: ItemSelector[Any], view: Callable[[Any], object], title: str = "") -> None:
@@ -27,16 +27,6 @@ class Panel:
         self.layout = widgets.VBox([selector.layout, self._pane])
         self.redraw()
         selector.on_change(lambda _value: self.redraw())
-
-    @property
-    def text(self) -> str:
-        """What the panel says now, as text: title, choice, the view's text."""
-        return self._text
-
-    @property
-    def html(self) -> str:
-        """The same as html, escaped."""
-        return self._html
 
     def redraw(self) -> None:
         """Ask the view again and show its answer; what goes wrong is shown in its place."""
@@ -56,10 +46,7 @@ class Panel:
             return rendered(self._view(self.selector.value))
         except Exception as error:  # an exception in a widget's callback would be invisible
             told = told_error(error)
-            return told, f'<p role="alert">⚠ {escape(told)}</p>'
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
+            return told, alert(told)
 
 
 def panel(selector: ItemSelector[Any], view: Callable[[Any], object], title: str = "") -> Panel:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .answers import Answer
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
 
-__all__ = ["NotHere", "Question", "Text"]
+__all__ = ["NotHere", "Question", "Text", "some"]
 
 Text = str | Callable[["Cluster"], str]
+F = TypeVar("F", bound=Sized)
 
 
 class NotHere(Exception):
@@ -34,3 +35,10 @@ class Question:
     why: Text
     hints: tuple[Text, ...] = ()
     slips: Callable[[Cluster], tuple[tuple[Answer, str], ...]] | None = None
+
+
+def some(found: F, otherwise: str) -> F:
+    """What was found, unless that is nothing: NotHere then, with this reason."""
+    if not len(found):
+        raise NotHere(otherwise)
+    return found

@@ -86,6 +86,10 @@ class ClusterSource(ABC):
             return self._resource(ref.fact)
         return self._node(ref).read(ref)
 
+    def read_now(self, ref: FactRef) -> bytes:
+        """A node's fact as it is now, for what is looked at again and again. Raises FactMissing with the reason."""
+        return self._node(ref).read_now(ref)
+
     def read_many(self, refs: Iterable[FactRef], seconds: float = 120.0) -> dict[FactRef, Told]:
         """Many facts of nodes and their pods at once: a request a node, several nodes together."""
         by_node: dict[str, list[FactRef]] = {}

@@ -21,6 +21,10 @@ class LiveNode(NodeSource):
         kept = self._told.get(ref)
         return super().read(ref) if kept is None else self._data(ref, kept[0])
 
+    def read_now(self, ref: FactRef) -> bytes:
+        """The raw fact, asked now whatever is kept; this answer is kept from then on. Raises FactMissing."""
+        return super().read(ref)
+
     def use(self, agent: Agent) -> None:
         """Ask this agent from now on: the one before went away."""
         self._agent = agent

@@ -35,6 +35,9 @@ class TwinSource(ClusterSource):
         """The fwmark that sends an outside client's packets through a node, by node (ip-rule(8))."""
         self.outside = {int(family): str(ip) for family, ip in (about.get("outside") or {}).items()}
         """The outside client's address, by family."""
+        networks = about.get("outside_networks") or {}
+        self.outside_networks = {int(family): str(network) for family, network in networks.items()}
+        """The network of clients outside, by family: each of its addresses can be one."""
         self._wanted = tuple(about["nodes"])
         self._agents: dict[str, Agent] = {}
 

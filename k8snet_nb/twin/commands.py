@@ -1,4 +1,4 @@
-"""``k8snet twin up|down|list``: see :mod:`.making`."""
+"""``k8snet twin up|down|list``: see :mod:`.making`; the arguments of ``verify``, which the façade does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import TwinError
 from ..render import printable
 from ..sources.twin_control import TwinFolder, find_twin, twin_folders
-from .making import down, sweep, up
+from .folders import sweep
+from .making import down, up
 from .model import LeftOut
 
 __all__ = ["add_commands", "run_command"]
@@ -20,7 +21,7 @@ __all__ = ["add_commands", "run_command"]
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``twin`` to the command's parser."""
     twin = commands.add_parser("twin", help="bring a recorded cluster to life in this machine's kernel")
-    verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list")
+    verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list|verify")
     making = verbs.add_parser("up", help="build one", description="Build a twin; then kn.open('twin') reads it.")
     making.add_argument("recording", nargs="?", help="folder or archive; by default K8SNET_SOURCE, else the bundled one")
     making.add_argument("--node", action="append", metavar="NAME", help="only this node (again for more)")
@@ -29,6 +30,23 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     ending.add_argument("name", nargs="?", help="which; not needed when there is only one")
     ending.add_argument("--all", action="store_true", help="all of them")
     verbs.add_parser("list", help="those that run")
+    _add_verify(verbs)
+
+
+def _add_verify(verbs: argparse._SubParsersAction[Any]) -> None:
+    about = "Make connections for every Service, entry, node, family and client, and compare them with the rules."
+    status = "exit status: 0 all is the same or explained, 1 something differs, 2 it could not be tried"
+    verifying = verbs.add_parser(
+        "verify", help="try that packets go as the rules say", description=about, epilog=status
+    )
+    verifying.add_argument("name", nargs="?", help="which; not needed when there is only one")
+    verifying.add_argument(
+        "--service", action="append", metavar="NAMESPACE/NAME", help="only this one (again for more)"
+    )
+    verifying.add_argument("--node", action="append", metavar="NAME", help="only by this node (again for more)")
+    verifying.add_argument("--count", type=int, default=48, help="connections where several endpoints share (48)")
+    verifying.add_argument("--all", action="store_true", help="one line a case, also of those that are the same")
+    verifying.add_argument("--json", action="store_true", help="every case as JSON")
 
 
 def run_command(options: argparse.Namespace) -> int | None:
@@ -53,7 +71,7 @@ def _up(options: argparse.Namespace) -> int:
 def _summary(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return ["nothing of the recording was left out"]
-    lines = [f"{len(left_out)} things of the recording are not in the twin:"]
+    lines = [f"left out of the recording, and why ({len(left_out)}):"]
     lines += [printable(f"  {one.node or 'wire'} {one.fact}: {one.text[:120]}: {one.why}") for one in left_out[:20]]
     return [*lines, *([f"  and {len(left_out) - 20} more"] if len(left_out) > 20 else [])]
 
@@ -85,10 +103,18 @@ def _list(options: argparse.Namespace) -> int:
     for twin in twin_folders():
         about = twin.about
         nodes = ", ".join(about.get("nodes") or ())
-        state = "up" if twin.alive() else "being built"
+        state = _state(twin)
         columns = twin.name, state, about.get("made", ""), nodes, about.get("recording", "")
         print("\t".join(printable(str(column)) for column in columns))
     return 0
+
+
+def _state(twin: TwinFolder) -> str:
+    try:
+        ended = twin.ask({"op": "status"}, 5).get("ended")
+    except TwinError:
+        return "up, but it does not answer" if twin.about else "being built"
+    return f"up, but without {', '.join(ended)}, which ended" if ended else "up"
 
 
 def _say(word: str) -> None:

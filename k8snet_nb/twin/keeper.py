@@ -10,11 +10,11 @@ import dataclasses
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TwinError
@@ -156,9 +156,11 @@ class Keeper:
             request = json.loads(read_line(connection))
             op = request.get("op")
             if op == "status":
-                reply(connection, {"alive": True})
+                reply(connection, {"alive": True, "ended": self.ended()})
             elif op == "left_out":
                 reply(connection, {"left_out": [dataclasses.astuple(one) for one in self.left_out]})
+            elif op == "listeners":
+                reply(connection, {"listeners": self.listeners()})
             elif op == "down":
                 reply(connection, {"ok": True})
                 return False
@@ -168,12 +170,30 @@ class Keeper:
             reply(connection, {"error": str(error)})
         return True
 
+    def ended(self) -> list[str]:
+        """The nodes whose first process is no more: nothing is left of them, and the others go on."""
+        poll = select.poll()
+        names = {control.fileno(): name for name, control in self.controls.items()}
+        for fd in names:
+            poll.register(fd, 0)  # POLLHUP comes unasked: the other end has no holder
+        return [names[fd] for fd, events in poll.poll(0) if events & (select.POLLHUP | select.POLLERR)]
+
+    def listeners(self) -> list[tuple[str, str, int, str]]:
+        """Protocol, address, port and kind of every server that this twin was to have."""
+        places = [*self.nodes, *([self.wire] if self.wire else [])]
+        several = [each for node in places for each in (node.listeners, *(pod.listeners for pod in node.pods))]
+        return [(one.protocol, one.address, one.port, one.kind) for group in several for one in group]
+
     def _hand_on(self, request: dict[str, Any], connection: socket.socket) -> None:
         control = self.controls.get(str(request.get("node")))
         if control is None:
             raise TwinError(f"no node {request.get('node')!r} in this twin; there are {', '.join(self.controls)}")
         connection.settimeout(None)
-        socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+        try:
+            socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+        except (BrokenPipeError, ConnectionResetError):
+            why = f"node {request['node']} has ended (its first process died); the log of the twin may say why"
+            raise TwinError(f"{why}. Bring the twin up again: k8snet twin down, k8snet twin up") from None
 
 
 def _node_main(plan: NodePlan, zone: Zone | None, control: socket.socket) -> None:
@@ -200,12 +220,23 @@ def main() -> None:
     except (TwinError, OSError) as error:
         _say(ready, {"error": str(error)})
         return
-    pid = child(lambda: _first_process(plan, zone, listener, ready))
-    _say(ready, {"pid": pid}, last=False)
-    os.close(ready)
+    building, built = os.pipe()
+    pid = child(lambda: _first_process(plan, zone, listener, ready, built))
+    os.close(built)
+    _say(ready, {"pid": pid})
+    if not _asked_until(building, ready):
+        os.kill(pid, signal.SIGKILL)
 
 
-def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, ready: int) -> None:
+def _asked_until(building: int, ready: int) -> bool:
+    """Wait until it is built, or has failed; False as soon as nobody reads ``ready`` any more: it was interrupted."""
+    poll = select.poll()
+    poll.register(building, select.POLLIN)
+    poll.register(ready, 0)  # POLLERR: the pipe has no reader
+    return any(fd == building for fd, _ in poll.poll())
+
+
+def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, ready: int, built: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     keeper = Keeper(plan.nodes, zone, NodePlan(WIRE, plan.wire, (), listeners=plan.wire_listeners))
@@ -215,15 +246,20 @@ def _first_process(plan: TwinPlan, zone: Zone | None, listener: socket.socket, r
     except (TwinError, OSError) as error:
         _say(ready, {"error": str(error)})
         return
-    _say(ready, {"left_out": [dataclasses.astuple(one) for one in left_out]})
-    keeper.serve(listener)
+    os.write(built, b".")
+    os.close(built)
+    if _say(ready, {"left_out": [dataclasses.astuple(one) for one in left_out]}):
+        keeper.serve(listener)
 
 
-def _say(ready: int, word: Mapping[str, Any], last: bool = True) -> None:
-    with suppress(OSError):
-        os.write(ready, json.dumps(word).encode() + b"\n")
-    if last:
-        os.close(ready)
+def _say(ready: int, word: Mapping[str, Any]) -> bool:
+    """Whether somebody heard it: whoever wanted the twin may have been interrupted."""
+    try:
+        with os.fdopen(os.dup(ready), "wb") as words:
+            words.write(json.dumps(word).encode() + b"\n")
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,22 +16,21 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from ..errors import TwinError
 from ..sources.base import Source
 from ..sources.opening import BUNDLED, ENVIRONMENT, open_source
 from ..sources.transport import boot_command
-from ..sources.twin_control import ABOUT, SOCKET, TwinFolder, twin_base, twin_folders
+from ..sources.twin_control import ABOUT, SOCKET, TwinFolder
+from .folders import LOG, held, new_folder, remove
 from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning.plan import plan_twin, with_rules
-from .planning.wire import node_mark
+from .planning.wire import node_mark, outside_network
 from .serving.dns_server import read_zone
 
-__all__ = ["down", "sweep", "up"]
-
-_LOG, _SECONDS = "log", 120.0
+__all__ = ["down", "up"]
 
 
 def up(
@@ -51,13 +49,14 @@ def up(
     source = open_source(recording or _usual_recording())
     told(f"planning {source.name}")
     plan = with_rules(plan_twin(source, nodes), lambda node: rule_steps(source, node))
-    folder = _new_folder(name or _plain(source.name), named=name is not None)
+    folder, log = new_folder(name or _plain(source.name), named=name is not None)
     try:
-        told(f"building {len(plan.nodes)} nodes")
-        left_out = _start(folder, plan, source)
-    except BaseException:
-        _kill(folder)
-        shutil.rmtree(folder.path, ignore_errors=True)
+        with log:
+            told(f"building {len(plan.nodes)} nodes")
+            left_out = _start(folder, log, plan, source)
+    except BaseException:  # whoever reads the keeper's words is gone then, which ends it
+        _wait(folder)
+        remove(folder)
         raise
     return folder, left_out
 
@@ -70,54 +69,36 @@ def _usual_recording() -> str | os.PathLike[str]:
 
 def down(twin: TwinFolder, seconds: float = 10.0) -> None:
     """End a twin and wait until nothing of it is left. Raises TwinError when it does not end."""
+    about = twin.about
     with suppress(TwinError):
         twin.ask({"op": "down"}, 5)
-    _kill(twin, seconds)
-    shutil.rmtree(twin.path, ignore_errors=True)
-
-
-def sweep() -> list[str]:
-    """Remove what ended twins left: their folders. Returns their names."""
-    ended = [twin for twin in twin_folders() if twin.about and not _running(twin.about)]
-    for twin in ended:
-        shutil.rmtree(twin.path, ignore_errors=True)
-    return [twin.name for twin in ended]
+    if not _wait(twin, seconds / 2) and _running(about):
+        with suppress(ProcessLookupError):
+            os.kill(about["pid"], signal.SIGKILL)
+    if not _wait(twin, seconds / 2):
+        if not about:
+            raise TwinError(f"the twin {twin.name} is being built: wait for its `k8snet twin up`, or interrupt that")
+        raise TwinError(f"the twin {twin.name} (process {about.get('pid')}) does not end")
+    remove(twin)
 
 
 def _plain(name: str) -> str:
     return (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "twin")[:32]
 
 
-def _new_folder(name: str, named: bool) -> TwinFolder:
-    base = twin_base()
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sweep()  # also refuses a base that is somebody else's
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
-        raise TwinError(f"{name!r} is no name for a twin: letters, digits, dot, dash and underscore, 40 at most")
-    for candidate in [name] if named else [name, *(f"{name}-{number}" for number in range(2, 100))]:
-        folder = base / candidate
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        return TwinFolder(candidate, folder)
-    raise TwinError(f"there is a twin {name!r} already: `k8snet twin down {name}`, or give another --name")
-
-
-def _start(folder: TwinFolder, plan: TwinPlan, source: Source) -> tuple[LeftOut, ...]:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with listener, (folder.path / _LOG).open("wb") as log:
+def _start(folder: TwinFolder, log: BinaryIO, plan: TwinPlan, source: Source) -> tuple[LeftOut, ...]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(folder.path / SOCKET))
         listener.listen(64)
         reading, writing = os.pipe()
         argv = [*boot_command("k8snet_nb.twin.keeper", sys.executable, site=True), str(listener.fileno()), str(writing)]
+        handed = (listener.fileno(), writing)
         process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(listener.fileno(), writing), cwd="/",
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(writing)
-        _hand_over(process, (plan, read_zone(source)))
-        with os.fdopen(reading) as words:
+            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=handed, cwd="/", start_new_session=True
+        )
+        with process, os.fdopen(reading) as words:  # closed before the process is waited for: see keeper.main
+            os.close(writing)
+            _hand_over(process, (plan, read_zone(source)))
             return _until_ready(folder, plan, source, words)
 
 
@@ -133,6 +114,7 @@ def _until_ready(folder: TwinFolder, plan: TwinPlan, source: Source, words: IO[s
         "nodes": [node.name for node in plan.nodes if not node.stand_in],
         "marks": {node.name: node_mark(position) for position, node in enumerate(plan.nodes)},
         "outside": dict(plan.outside),
+        "outside_networks": {family: str(outside_network(ip)) for family, ip in plan.outside.items()},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     for line in words:
@@ -156,16 +138,20 @@ def _write(folder: TwinFolder, about: dict[str, Any]) -> None:
 
 
 def _last_words(folder: TwinFolder) -> str:
-    text = (folder.path / _LOG).read_text(errors="replace").strip()
+    text = (folder.path / LOG).read_text(errors="replace").strip()
     return text[-1500:] or "it said nothing"
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22): a pid alone may be used again."""
+    """When a process started, in clock ticks since boot (proc_pid_stat(5)): a pid alone may be used again.
+
+    Empty when it has ended, even where nobody has taken note of that.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _running(about: dict[str, Any]) -> bool:
@@ -173,16 +159,11 @@ def _running(about: dict[str, Any]) -> bool:
     return isinstance(pid, int) and bool(started) and _started(pid) == started
 
 
-def _kill(twin: TwinFolder, seconds: float = 10.0) -> None:
-    about = twin.about
-    if not _running(about):
-        return
-    until = time.monotonic() + seconds
-    asked = time.monotonic() + seconds / 2
-    while _running(about):
-        if time.monotonic() > asked:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(about["pid"], signal.SIGKILL)
+def _wait(twin: TwinFolder, seconds: float = 10.0) -> bool:
+    """Wait until the twin's last process is gone; whether it is. The keeper is: it ends after all the others."""
+    until, about = time.monotonic() + seconds, twin.about
+    while held(twin) or _running(about):
         if time.monotonic() > until:
-            raise TwinError(f"the twin {twin.name} (process {about['pid']}) does not end")
+            return False
         time.sleep(0.02)
+    return True

@@ -1,8 +1,8 @@
 """What a node of a twin can be asked, each request one JSON object with ``op`` and, where it matters, ``pod``.
 
-``agent`` becomes an agent on the connection; ``connect`` makes connections from a pod or the node; ``tool`` runs a
-command there; ``sysctl`` writes one of its network namespace; ``servers`` stops or starts a pod's servers; ``answer``
-has the DNS servers answer one question otherwise.
+``agent`` becomes an agent on the connection; ``connect`` makes connections from a pod or the node; ``tally`` makes
+those of many plans, and counts; ``tool`` runs a command there; ``sysctl`` writes one of its network namespace;
+``servers`` stops or starts a pod's servers; ``answer`` has the DNS servers answer one question otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..errors import K8snetError, TwinError
 from ..sources.transport import boot_command
 from .inside import ENVIRONMENT, child, in_network, run_tool
 from .serving import client
+from .serving.tally import tally
 from .spaces import write_sysctl
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _become_agent(connection: socket.socket) -> None:
 
 def _elsewhere(node: Node, request: Mapping[str, Any], connection: socket.socket) -> None:
     """In a forked child: it may take its time, and the node does other things meanwhile."""
-    work = {"connect": _connect, "tool": _tool, "sysctl": _sysctl}.get(str(request.get("op")))
+    work = {"connect": _connect, "tally": _tally, "tool": _tool, "sysctl": _sysctl}.get(str(request.get("op")))
     try:
         if work is None:
             raise TwinError(f"a twin's node cannot {request.get('op')}")
@@ -79,6 +80,10 @@ def _elsewhere(node: Node, request: Mapping[str, Any], connection: socket.socket
 def _connect(request: Mapping[str, Any]) -> dict[str, Any]:
     plan = client.Plan(**request["plan"])
     return {"answers": [dataclasses.asdict(answer) for answer in client.connect(plan)]}
+
+
+def _tally(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"tallies": tally([client.Plan(**plan) for plan in request["plans"]])}
 
 
 def _tool(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,12 @@ def test_the_wire_has_the_gateway_the_endpoint_without_a_pod_and_a_client(hello:
     assert wire["outside0"].addresses == ("203.0.113.10/32",)
     assert [(s.address, s.port, s.says) for s in hello.wire_listeners] == [("172.30.0.1", 6443, "172.30.0.1:6443")]
     # no node needs the gateway for a pod, so it knows none
-    assert all("table" in route.words for route in hello.wire.routes)
+    assert all("table" in route.words or route.words[0] == "local" for route in hello.wire.routes)
+    # the API server answers pods, which it knows by a table of its own
+    assert "10.244.3.2/32 via 172.30.0.12 dev wire0 onlink table 1000" in text_of(hello.wire)
+    assert hello.wire.rules[-1].words == ("priority", "1000", "from", "172.30.0.1/32", "lookup", "1000")
+    # every address of the client's network can be a client
+    assert "local 203.0.113.0/24 dev lo" in text_of(hello.wire)
     assert "0.0.0.0/0 via 172.30.0.13 dev wire0 onlink table 1002" in text_of(hello.wire)
     assert hello.wire.rules[1].words == ("priority", "1002", "fwmark", "1002", "lookup", "1002")
 
@@ -209,12 +214,14 @@ def test_dual_stack_places(dual: TwinPlan) -> None:
 
 
 def test_dual_stack_wire_and_clients(dual: TwinPlan) -> None:
-    assert set(dual.wire.links[1].addresses) == {"192.168.5.1/24", "fd00:5::1/64", "192.168.5.200/32"}
+    own = "fe80::6b38:736e:6574/64"  # without one the wire could not ask for nodes on behalf of clients
+    assert set(dual.wire.links[1].addresses) == {"192.168.5.1/24", "fd00:5::1/64", "192.168.5.200/32", own}
+    assert dual.wire.sysctls["net/ipv6/ip_nonlocal_bind"] == "1"
     assert set(dual.outside) == {4, 6}
     assert dual.outside[4] == "203.0.113.10"
     assert {"198.51.100.7/32", "203.0.113.10/32", f"{dual.outside[6]}/128"} == set(dual.wire.links[2].addresses)
     # gamma's pods are reached through the gateway by the others: the underlay knows them, and only them
-    to_pods = [text for text in text_of(dual.wire) if "table" not in text]
+    to_pods = [text for text in text_of(dual.wire) if "table" not in text and not text.startswith("local ")]
     assert to_pods == [
         "10.20.3.5/32 via 192.168.5.13 dev wire0 onlink",
         "fd00:20:3::5/128 via fd00:5::13 dev wire0 onlink",

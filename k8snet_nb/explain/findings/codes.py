@@ -171,6 +171,31 @@ CODES: dict[str, Code] = {
         "The pod's interface leads to nothing on its node: no packet reaches it",
         "cluster.pod({pod}).veth() says what was looked at, kn.draw_wiring(cluster.pod({pod})) draws it (lesson 04)",
     ),
+    "MTU_MISMATCH": Code(
+        "error",
+        "The two ends of a pod's cable differ in MTU: what is longer than the smaller one vanishes, and nobody is told",
+        "cluster.pod({pod}).veth() names both ends, .interfaces() and the node's show the sizes (lesson 04); "
+        "ip -s link counts what was dropped",
+    ),
+    "ENDPOINT_NOT_LISTENING": Code(
+        "warning",
+        "A ready endpoint has no socket that listens at its address and port: connections there are refused. A proxy "
+        "that takes them over inside the pod may listen elsewhere",
+        "cluster.pod({pod}).run(['ss', '-tuln']) asks again; why does its readiness probe not see it? "
+        "kubectl describe pod {kubectl_pod}",
+    ),
+    "ROUTE_ASTRAY": Code(
+        "error",
+        "A node's route to the pods of another node leads to what is not that node",
+        "cluster.node({node}).routes(), cluster.who(GATEWAY); routes to pods are the CNI's, or the cloud's: its logs",
+    ),
+    "RP_FILTER_DROPS": Code(
+        "error",
+        "Packets come in by another interface than the one they would be answered by, and the node drops such packets "
+        "(rp_filter 1, RFC 3704)",
+        "cluster.node(NAME).routes() on both nodes; nstat -az TcpExtIPReversePathFilter counts them; make both ways "
+        "the same, or set net.ipv4.conf.*.rp_filter to 2 (loose) on {node}",
+    ),
     "POD_NOT_RUNNING": Code(
         "info",
         "The pod does not run yet: it has no address and no network namespace",

@@ -12,6 +12,7 @@ from ..model import Rule
 from ..pod_network import NoVethPair, VethPair
 from ..sandbox import Sandbox
 from .finding import Finding
+from .paths import mtu_findings
 
 __all__ = ["inside_findings", "model_findings", "resolv_conf_findings", "status_findings"]
 
@@ -44,6 +45,8 @@ def inside_findings(pod: PodValue, sandbox: Sandbox, veth: VethPair | NoVethPair
         yield Finding("POD_UNPLUGGED", veth.text, pod.node, pod=pod.key, evidence=veth.evidence)
     elif isinstance(veth, NoVethPair) and veth.reason in _UNKNOWN:
         yield Finding("NOT_CHECKED", veth.text, pod.node, pod=pod.key, evidence=veth.evidence)
+    elif isinstance(veth, VethPair):
+        yield from mtu_findings(pod.key, pod.node, veth)
 
 
 def _seen(pod: PodValue, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:

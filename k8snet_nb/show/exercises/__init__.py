@@ -1,39 +1,17 @@
-"""The lessons' exercises, by number: lesson, dash, place."""
+"""The lessons' exercises, by number: lesson, dash, place. A module lesson_NN is found by its name."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from ..question import Question
-from . import (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-)
 
 __all__ = ["EXERCISES"]
 
-_LESSONS = (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-)
+_LESSONS = sorted(module.name for module in iter_modules(__path__) if module.name.startswith("lesson_"))
 
-EXERCISES: dict[str, Question] = {entry.number: entry for lesson in _LESSONS for entry in lesson.EXERCISES}
+EXERCISES: dict[str, Question] = {
+    entry.number: entry for name in _LESSONS for entry in import_module(f".{name}", __name__).EXERCISES
+}
 """All exercises, in the order of the lessons."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, address, names
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .rows import bridges, pod_rows
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ def _sharing(cluster: Cluster) -> list[str]:
     """Pods whose address is one of their node's."""
     ips = {row["name"]: row["ips"] for row in cluster.nodes().to_dict("records")}
     found = [pod.key for pod in pod_rows(cluster) if pod.ip and pod.ip in ips.get(pod.node or "", ())]
-    if not found:
-        raise NotHere("no pod shares an address with its node")
-    return found
+    return some(found, "no pod shares an address with its node")
 
 
 def _waiting_host_pods(cluster: Cluster) -> tuple[tuple[Answer, str], ...]:
@@ -47,9 +45,7 @@ def _why_sharing(cluster: Cluster) -> str:
 
 
 def _bridged(cluster: Cluster) -> Answer:
-    found = bridges(cluster)
-    if not found:
-        raise NotHere("no node's routes to its own pods could be read")
+    found = some(bridges(cluster), "no node's routes to its own pods could be read")
     return names([node for node, bridge in found.items() if bridge], "node, or nodes (or none)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, command, names, text
-from ..question import NotHere, Question
+from ..question import Question, some
 from .rows import PodRow, pod_rows
 
 if TYPE_CHECKING:
@@ -15,10 +15,7 @@ __all__ = ["EXERCISES"]
 
 
 def _without_ip(cluster: Cluster) -> list[PodRow]:
-    found = [pod for pod in pod_rows(cluster) if not pod.ip]
-    if not found:
-        raise NotHere("every pod has an IP")
-    return found
+    return some([pod for pod in pod_rows(cluster) if not pod.ip], "every pod has an IP")
 
 
 def _why_without_ip(cluster: Cluster) -> str:

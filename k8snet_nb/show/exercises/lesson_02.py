@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, command, names, number
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .rows import ServiceRow, ready_pods, service_rows
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def _nobody_behind(cluster: Cluster) -> list[ServiceRow]:
         for service in service_rows(cluster)
         if _has_vip(service) and not (cluster.service(service.key).endpoints()["state"] == "ready").any()
     ]
-    if not found:
-        raise NotHere("every Service with a cluster IP has a ready endpoint")
-    return found
+    return some(found, "every Service with a cluster IP has a ready endpoint")
 
 
 def _why_nobody(cluster: Cluster) -> str:
@@ -70,10 +68,7 @@ def _why_nobody(cluster: Cluster) -> str:
 
 
 def _headless(cluster: Cluster) -> list[ServiceRow]:
-    found = [service for service in service_rows(cluster) if service.headless]
-    if not found:
-        raise NotHere("no Service is headless")
-    return found
+    return some([service for service in service_rows(cluster) if service.headless], "no Service is headless")
 
 
 def _why_headless(cluster: Cluster) -> str:

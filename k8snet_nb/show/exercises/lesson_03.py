@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, command, names, text
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .rows import pod_rows
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ def _entered(cluster: Cluster) -> Pod:
     """A pod with a namespace of its own and the most processes in it (the first by name)."""
     found = [cluster.pod(row.key) for row in pod_rows(cluster) if row.node and not row.host_network]
     found = [pod for pod in found if pod.sandbox.pids and pod.netns is not None]
-    if not found:
-        raise NotHere("no pod with a network namespace of its own has a process that is known")
-    return max(found, key=lambda pod: len(pod.sandbox.pids))
+    known = some(found, "no pod with a network namespace of its own has a process that is known")
+    return max(known, key=lambda pod: len(pod.sandbox.pids))
 
 
 def _runtime(cluster: Cluster) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...explain.pod_network import VethPair
 from ..answers import Answer, names, number, text
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .rows import pod_rows
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def _pairs(cluster: Cluster) -> list[tuple[Pod, VethPair]]:
         pair = pod.veth()
         if isinstance(pair, VethPair):
             found.append((pod, pair))
-    if not found:
-        raise NotHere("no pod's interface has a peer on its node that is known")
-    return found
+    return some(found, "no pod's interface has a peer on its node that is known")
 
 
 def _last_pair(cluster: Cluster) -> tuple[Pod, VethPair]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import FactMissing
 from ..answers import Answer, command, names, number
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,9 +148,7 @@ def _dropping(cluster: Cluster) -> tuple[Node, ConntrackUsage]:
             continue
         if usage.drops is not None:
             found.append((node, usage))
-    if not found:
-        raise NotHere("no node's `conntrack -S` was collected")
-    return max(found, key=lambda one: one[1].drops or 0)
+    return max(some(found, "no node's `conntrack -S` was collected"), key=lambda one: one[1].drops or 0)
 
 
 def _drops(cluster: Cluster) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import FactMissing, NotFound
 from ..answers import Answer, address, names, number, text
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .rows import pod_rows, service_rows
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def _pods(cluster: Cluster) -> list[Pod]:
                 found.append(pod)
         except FactMissing:
             continue
-    if not found:
-        raise NotHere("no pod with a search list in its resolv.conf is known")
-    return found
+    return some(found, "no pod with a search list in its resolv.conf is known")
 
 
 def _pod(cluster: Cluster) -> Pod:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import Refused
 from ..answers import Answer, number, text
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .planes import node_in, tool_command
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def _dummy(cluster: Cluster) -> str:
     node = node_in(cluster, "ipvs")
     vips = {ip for service in cluster.api.services.values() for ip in service.cluster_ips}
     held = [link.name for link in node.links() if vips & {a.address for a in link.addresses}]
-    if not held:
-        raise NotHere("no interface holds a cluster IP")
-    return held[0]
+    return some(held, "no interface holds a cluster IP")[0]
 
 
 def _local(cluster: Cluster) -> tuple[str, str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, names, number, text
-from ..question import NotHere, Question
+from ..question import NotHere, Question, some
 from .planes import modes, node_in
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def _why_last(cluster: Cluster) -> str:
 
 def _unmoved(cluster: Cluster) -> set[str]:
     found = {name for name, mode in modes(cluster).items() if mode != "iptables"}
-    if not found:
-        raise NotHere("every node here is in iptables mode")
-    return found
+    return some(found, "every node here is in iptables mode")
 
 
 def _rejecting(cluster: Cluster) -> set[str]:
@@ -63,9 +61,7 @@ def _with_vip(cluster: Cluster) -> str:
     ]
     if "default/hello-world" in free:
         return "default/hello-world"
-    if not free:
-        raise NotHere("no Service leaves port 81 free")
-    return free[0]
+    return some(free, "no Service leaves port 81 free")[0]
 
 
 def _walk(cluster: Cluster, service: str, node: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..answers import Answer, names, number, text
-from ..question import NotHere, Question
+from ..question import Question, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +21,7 @@ def _found(cluster: Cluster, code: str) -> pd.DataFrame:
 
 
 def _drops(cluster: Cluster) -> dict[str, int]:
-    nodes = list(_found(cluster, "CONNTRACK_DROPS").node)
-    if not nodes:
-        raise NotHere("no node dropped packets for want of an entry")
+    nodes = some(list(_found(cluster, "CONNTRACK_DROPS").node), "no node dropped packets for want of an entry")
     return {node: cluster.node(node).conntrack_usage().drops or 0 for node in nodes}
 
 
@@ -40,9 +38,7 @@ def _why_most(cluster: Cluster) -> str:
 
 
 def _empty(cluster: Cluster) -> Answer:
-    services = set(_found(cluster, "SERVICE_NO_ENDPOINTS").service)
-    if not services:
-        raise NotHere("every Service has endpoints")
+    services = some(set(_found(cluster, "SERVICE_NO_ENDPOINTS").service), "every Service has endpoints")
     return names(services, "names of Services")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import FactError
 from ...render import printable
 from ..answers import Answer
-from ..question import NotHere
+from ..question import NotHere, some
 
 if TYPE_CHECKING:
     from ...cluster import Cluster, Node
@@ -29,9 +29,7 @@ def modes(cluster: Cluster) -> dict[str, str]:
             continue
         if mode is not None:
             found[name] = mode
-    if not found:
-        raise NotHere("no node's rules can be read")
-    return found
+    return some(found, "no node's rules can be read")
 
 
 def node_in(cluster: Cluster, mode: str) -> Node:

@@ -58,13 +58,11 @@ class Experiment:
         self._config = config
         self._rows: list[dict[str, Any]] = []
         self._open: list[socket.socket] = []
-        self._began = 0.0
 
     def run(self) -> dict[str, Any]:
         """Prepare, fill, try what still works, make room."""
         self._prepare()
         before = _facts()
-        self._began = time.time()
         self._unanswered()
         for _ in range(self._config["connections"]):
             self._connect("fill")

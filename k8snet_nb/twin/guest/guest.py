@@ -141,6 +141,10 @@ class Guest:
         """Of the process on this machine whose end is the guest's."""
         return self._process.pid
 
+    def fileno(self) -> int:
+        """For select(2): readable when the guest has ended."""
+        return self._control.fileno()
+
     def connect(self) -> socket.socket:
         """A new connection to the server in the guest: a stream socket. Raises GuestError where there can be none."""
         ours, theirs = socket.socketpair()

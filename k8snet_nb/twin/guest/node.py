@@ -12,13 +12,16 @@ import os
 import pickle
 import select
 import socket
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...errors import TwinError
+from ...errors import GuestError, TwinError
 from ..building import has_ipvs
 from ..inside import bury, child, run_tool
 from ..model import BRIDGE, NodePlan
+from ..requests import reply
 from ..spaces import enter_network
 from .guest import Guest, unavailable
 from .modules import NODE
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hold", "serve", "wanted"]
 
-_LINES = 16
+_LINES, _LAST_WORDS = 16, 2000
 _TUN = "/dev/net/tun"
 
 
@@ -49,7 +52,9 @@ def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: soc
             control.send(json.dumps(guest.request({"op": "left_out"})).encode())
             _hand_on(guest, control)
     except TwinError as error:
-        control.send(json.dumps({"error": str(error)}).encode())
+        print(f"node {plan.name}: {error}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            control.send(json.dumps({"error": str(error)}).encode())
 
 
 def _plug_in(tap: str) -> None:
@@ -61,15 +66,27 @@ def _plug_in(tap: str) -> None:
 
 
 def _hand_on(guest: Guest, control: socket.socket) -> None:
+    """Until the keeper has no more requests, or the guest ends: then so does this process, and the keeper sees it."""
     while True:
         bury()
+        readable, _, _ = select.select([control.fileno(), guest.fileno()], [], [])
+        if guest.fileno() in readable:
+            raise TwinError(f"the guest ended; the last that it said: {guest.console()[-_LAST_WORDS:]}")
         data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
         if not data:
             return
         for fd in fds:
-            with socket.socket(fileno=fd) as asker, guest.connect() as inside:
-                inside.sendall(data + b"\n")
-                child(lambda asker=asker, inside=inside: _carry(asker, inside))  # type: ignore[misc]
+            with socket.socket(fileno=fd) as asker:
+                _connect(guest, asker, data)
+
+
+def _connect(guest: Guest, asker: socket.socket, request: bytes) -> None:
+    try:
+        with guest.connect() as inside:
+            inside.sendall(request + b"\n")
+            child(lambda: _carry(asker, inside))
+    except (GuestError, OSError) as error:
+        reply(asker, {"error": str(error)})
 
 
 def _carry(one: socket.socket, other: socket.socket) -> None:

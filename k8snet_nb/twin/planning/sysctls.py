@@ -14,7 +14,7 @@ from .. import words
 from ..model import Link
 from .facts import Notes, Reader
 
-__all__ = ["node_sysctls", "read_sysctls", "space_sysctls"]
+__all__ = ["NO_ICMP_LIMITS", "node_sysctls", "read_sysctls", "space_sysctls"]
 
 _LINE = re.compile(r"([a-z][a-z0-9_.]{0,99}) = (-?\d{1,10})", re.ASCII)
 _CONNTRACK = re.compile(
@@ -40,6 +40,11 @@ _KUBE_PROXY_IPVS = {
 _NO_LOCALHOST = re.compile(rb"-A KUBE-SERVICES [^\n]*! -d 127\.0\.0\.0/8[^\n]*-j KUBE-NODEPORTS")
 _V4, _V6 = "net/ipv4/conf", "net/ipv6/conf"
 
+NO_ICMP_LIMITS = {"net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratelimit": "0"}
+"""Every refusal is told. By default a kernel tells one client a few a second, and of many connections that rules reject
+at once most would look as if they had been dropped. Without a type in the mask the whole machine's limit is not asked.
+"""
+
 
 def read_sysctls(reader: Reader, node: str) -> dict[str, int]:
     """The recorded numbers by dotted name; lines of another kind are no settings of ours and are passed over."""
@@ -53,7 +58,7 @@ def space_sysctls(links: Iterable[Link], ipv6: bool) -> dict[str, str]:
     names = ["all", "default", *(link.name for link in links if link.kind != "loopback")]
     found = {f"{_V4}/{name}/rp_filter": "0" for name in names}
     off = "0" if ipv6 else "1"
-    return {**found, f"{_V6}/all/disable_ipv6": off, f"{_V6}/default/disable_ipv6": off}
+    return {**found, **NO_ICMP_LIMITS, f"{_V6}/all/disable_ipv6": off, f"{_V6}/default/disable_ipv6": off}
 
 
 def node_sysctls(reader: Reader, notes: Notes, node: str, links: Iterable[Link], v6_routed: bool) -> dict[str, str]:

@@ -6,9 +6,12 @@ What the underlay of the recorded cluster knew is not recorded; what the nodes' 
 - a pod that some node reaches through such a gateway must be known to it: the wire has a route to that pod, through its
   node. Pods that nodes reach in another way (through each other, through a tunnel) are unknown to the wire, and a
   packet to one of them that comes here is answered with "unreachable", as a router would;
+- an endpoint that is no pod answers pods: kube-proxy does not masquerade what a pod sends to it. By routing table 1000,
+  which is asked for packets from such an address, it knows the way to each pod, through the pod's node;
 - a client outside knows no pod and no Service. It reaches an entry of a Service through the node of its choice: the
   wire has a routing table for each node (1001 for the first), with that node as the only way, and a rule that takes it
-  for packets with the same number as their mark. Without a mark there is no way but to what is on the link.
+  for packets with the same number as their mark. Without a mark there is no way but to what is on the link. Every
+  address of its network is the wire's (a route of type ``local``): each can be a client of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +24,28 @@ from ...parse.links import Route as ParsedRoute
 from ...parse.routing import Neighbour
 from .. import words
 from ..model import BRIDGE, Link, Route, Space
+from .sysctls import NO_ICMP_LIMITS
 
-__all__ = ["FIRST_MARK", "OUTSIDE", "NodeOnWire", "Ways", "Wire", "gateways_of", "node_mark", "plan_wire"]
+__all__ = [
+    "FIRST_MARK",
+    "OUTSIDE",
+    "NodeOnWire",
+    "Ways",
+    "Wire",
+    "gateways_of",
+    "node_mark",
+    "outside_network",
+    "plan_wire",
+]
 
 OUTSIDE, FIRST_MARK = "outside0", 1001
 """The wire's bridge, the interface with addresses that are on no link of the nodes, and the first node's mark."""
+
+_LINK_LOCAL = "fe80::6b38:736e:6574/64"
+"""Of the wire's bridge: from it the kernel asks for a node's MAC address on behalf of who is not on the link."""
+
+_BACK = "1000"
+"""The routing table, and the rule's priority, of packets from endpoints that are no pods."""
 
 _CANDIDATES = {
     4: ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "198.18.0.0/24", "198.19.0.0/24"),
@@ -95,6 +115,11 @@ def node_mark(position: int) -> int:
     return FIRST_MARK + position
 
 
+def outside_network(ip: str) -> Network:
+    """The network of an outside client, of which every address can be one."""
+    return ip_network(f"{ip}/{64 if ':' in ip else 24}", strict=False)
+
+
 def gateways_of(nodes: Sequence[NodeOnWire]) -> dict[str, str | None]:
     """Gateways that nodes' routes out of their uplinks name and that are no node, with their recorded MAC address."""
     own = {str(address.ip) for node in nodes for address in node.addresses}
@@ -129,6 +154,7 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
     outside = _outside(nodes, recorded)
     inner = {_with_prefix(ip, subnets): None for ip in gateways}
     inner |= {words.host_prefix(ip): None for ip in endpoints if ip not in gateways and _on_link(ip, subnets)}
+    inner |= {_LINK_LOCAL: None} if 6 in outside else {}
     outer = [words.host_prefix(ip) for ip in (*outside.values(), *endpoints) if not _on_link(ip, subnets)]
     mtu = min((1500, *(node.mtu for node in nodes)))
     links = (
@@ -136,11 +162,16 @@ def plan_wire(nodes: Sequence[NodeOnWire], endpoints: Sequence[str], recorded: I
         Link(BRIDGE, "bridge", None, mac, mtu, True, tuple(inner)),
         Link(OUTSIDE, "bridge", None, None, mtu, True, tuple(dict.fromkeys(outer))),
     )
-    routes = (*_to_nodes(nodes, inner), *_to_pods(nodes, gateways), *_by_node(nodes))
-    return Wire(Space(links, routes, _marks(nodes), sysctls=_SYSCTLS), outside)
+    crowd = (Route(f, ("local", str(outside_network(ip)), "dev", "lo")) for f, ip in outside.items())
+    back = _from_endpoints(nodes) if endpoints else ()
+    routes = (*_to_nodes(nodes, inner), *_to_pods(nodes, gateways), *_by_node(nodes), *back, *crowd)
+    rules = (*_marks(nodes), *_asked_back(endpoints))
+    any_client = {"net/ipv6/ip_nonlocal_bind": "1"} if 6 in outside else {}  # bind(2) takes no local route for enough
+    return Wire(Space(links, routes, rules, sysctls={**_SYSCTLS, **any_client}), outside)
 
 
 _SYSCTLS = {
+    **NO_ICMP_LIMITS,
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
     "net/ipv4/conf/all/rp_filter": "0",
@@ -185,6 +216,24 @@ def _to_pods(nodes: Sequence[NodeOnWire], gateways: Mapping[str, str | None]) ->
             if home and any(way is not None and way.via in gateways for way in ways):
                 found[Route(family, (words.host_prefix(ip), "via", home, "dev", BRIDGE, "onlink"))] = None
     return tuple(found)
+
+
+def _from_endpoints(nodes: Sequence[NodeOnWire]) -> tuple[Route, ...]:
+    """The ways to all pods, for endpoints that are no pods."""
+    found = []
+    for node in nodes:
+        for ip in node.pods:
+            family = ip_address(ip).version
+            home = node.address(family)
+            if home:
+                way = (words.host_prefix(ip), "via", home, "dev", BRIDGE, "onlink", "table", _BACK)
+                found.append(Route(family, way))
+    return tuple(found)
+
+
+def _asked_back(endpoints: Iterable[str]) -> tuple[Route, ...]:
+    told = dict.fromkeys(words.host_prefix(ip) for ip in endpoints)
+    return tuple(Route(6 if ":" in ip else 4, ("priority", _BACK, "from", ip, "lookup", _BACK)) for ip in told)
 
 
 def _by_node(nodes: Sequence[NodeOnWire]) -> tuple[Route, ...]:

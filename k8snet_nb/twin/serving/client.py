@@ -12,12 +12,13 @@ changed. How a connection ends is told by what the kernel reported (``connect(2)
 Two limits of the kernel's show here. Between namespaces of one machine an ICMPv6 error can come back before
 ``connect(2)`` has let go of its socket, and is not heeded then (``LockDroppedIcmps`` of ``nstat``); the one to the next
 SYN, a second later, is: allow more than a second. And a kernel sends one client only some ICMP errors a second
-(``icmp_ratelimit``): of many refused at once most hear nothing.
+(``icmp_ratelimit``): of many refused at once most would hear nothing. A twin's namespaces have no such limit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import json
@@ -31,13 +32,14 @@ from typing import Any
 from ...errors import Refused
 from ...text import printable
 
-__all__ = ["Answer", "Plan", "connect"]
+__all__ = ["Answer", "Plan", "attempt", "connect"]
 
 _SO_MARK = 36  # socket.SO_MARK since Python 3.11 on Linux; a number lets this module load elsewhere
 _RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 _PORTS = range(1, 65536)
 _LIMITS = {"count": (1, 10_000), "concurrency": (1, 4_000)}
 _MOST = 65536
+_LARGEST = 60_000
 _SOCKETS = {
     "tcp": (socket.SOCK_STREAM, 6),
     "udp": (socket.SOCK_DGRAM, 17),
@@ -58,6 +60,7 @@ class Plan:
     ``source``: the client's address; None: the kernel chooses. ``mark``: its packets' fwmark (SO_MARK). ``concurrency``
     connections are under way at once. ``keep``: established TCP connections stay open so long after all have been
     answered. ``speaks``: ``http``, ``text`` (any bytes) or ``dns`` (asks ``id.server.``, RFC 4892); None: by protocol.
+    ``size``: bytes of body to ask an HTTP server for, 0: as many as it has to say.
 
     Raises Refused for values that are no such thing.
     """
@@ -72,6 +75,7 @@ class Plan:
     concurrency: int = 64
     keep: float = 0.0
     speaks: str | None = None
+    size: int = 0
 
     def __post_init__(self) -> None:
         """Check all of it: a plan may come from a notebook's cell, or over a socket."""
@@ -83,6 +87,9 @@ class Plan:
             _require(type(value) is int and low <= value <= high, f"{name} {value!r}: {low} to {high}")
         _require(0 < self.timeout <= 60, f"timeout {self.timeout!r}: over 0, up to 60 seconds")
         _require(0 <= self.keep <= 600, f"keep {self.keep!r}: 0 to 600 seconds")
+        http = (self.speaks or _SPEAKS[self.protocol]) == "http"
+        _require(type(self.size) is int and 0 <= self.size <= _LARGEST, f"size {self.size!r}: 0 to {_LARGEST} bytes")
+        _require(http or not self.size, "size: only an HTTP server is asked for one")
         _require(self.mark is None or 0 <= self.mark < 1 << 32, f"mark {self.mark!r}: 32 bits")
         try:
             versions = {ipaddress.ip_address(each).version for each in (self.address, self.source) if each is not None}
@@ -163,6 +170,11 @@ async def _run(plan: Plan, answered: Callable[[Sequence[Answer]], None] | None) 
             each.close()
 
 
+async def attempt(plan: Plan) -> Answer:
+    """One connection of a plan, closed when it is answered. Raises Refused as :func:`connect` does."""
+    return await _one(plan, [])
+
+
 async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
     client = _socket(plan)
     begun = time.perf_counter()
@@ -172,7 +184,7 @@ async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
         async with asyncio.timeout(plan.timeout):
             await loop.sock_connect(client, (plan.address, plan.port))
             established = plan.protocol != "udp"
-            await loop.sock_sendall(client, _request(plan))
+            await _say(client, plan)
             found = await _read(client, plan)
     except TimeoutError as late:
         # the kernel's own ETIMEDOUT is one too: it gave up earlier than we
@@ -187,6 +199,14 @@ async def _one(plan: Plan, kept: list[socket.socket]) -> Answer:
     else:
         client.close()
     return found
+
+
+async def _say(client: socket.socket, plan: Plan) -> None:
+    """Send the request. Where this namespace's own rules stop a datagram, sending fails, and the ICMP error that tells
+    a refusal from a drop comes after that: the answer is waited for all the same.
+    """
+    with contextlib.suppress(PermissionError) if plan.protocol == "udp" else contextlib.nullcontext():
+        await asyncio.get_running_loop().sock_sendall(client, _request(plan))
 
 
 def _socket(plan: Plan) -> socket.socket:
@@ -247,7 +267,8 @@ def _request(plan: Plan) -> bytes:
         return b"who?\n"
     host = f"[{plan.address}]" if ":" in plan.address else plan.address
     connection = "keep-alive" if plan.keep else "close"
-    return f"GET / HTTP/1.1\r\nHost: {host}:{plan.port}\r\nConnection: {connection}\r\n\r\n".encode()
+    path = f"/?bytes={plan.size}" if plan.size else "/"
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{plan.port}\r\nConnection: {connection}\r\n\r\n".encode()
 
 
 async def _read(client: socket.socket, plan: Plan) -> Answer:

@@ -3,10 +3,11 @@
 :func:`serve` runs in a process that the caller forked and put into the network namespace. What it speaks, by the
 listener's kind:
 
-- ``http``: any request gets 200 and the body ``says``; headers tell which address and port the server has and which
-  client it saw, the translation's two ends. The connection is closed then, unless the client asks ``Connection:
-  keep-alive``. A client that sends nothing gets the body alone after :data:`PATIENCE` seconds, so that ``nc`` shows it
-  too. On ports where others speak TLS it is plain HTTP all the same, and says so; what is no HTTP gets 400.
+- ``http``: any request gets 200 and the body ``says``, filled up to N bytes for ``/?bytes=N``; headers tell which
+  address and port the server has and which client it saw, the translation's two ends. The connection is closed then,
+  unless the client asks ``Connection: keep-alive``. A client that sends nothing gets the body alone after
+  :data:`PATIENCE` seconds, so that ``nc`` shows it too. On ports where others speak TLS it is plain HTTP all the same,
+  and says so; what is no HTTP gets 400.
 - ``tcp``, ``udp``, ``sctp``: one message gets one line of JSON: pod, server, port, peer, peer_port.
 - ``dns``: what ``Zone.answer`` says, by UDP or TCP as the listener's protocol is.
 
@@ -20,6 +21,7 @@ import contextlib
 import errno
 import functools
 import json
+import re
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -43,6 +45,8 @@ _HEAD, _BACKLOG, _MOST_OPEN = 16384, 1024, 4000
 _AT_ONCE, _SO_RCVBUFFORCE = 256, 33
 _METHOD = 16
 """No HTTP method is longer than this: a first line that does not name one by then is no HTTP."""
+
+_BYTES, _LARGEST = re.compile(rb"[A-Z]+ /[^ ?]*\?bytes=(\d{1,6}) "), 60_000
 
 _TLS = (443, 6443, 8443, 10250)
 _ENDS = (OSError, EOFError, asyncio.LimitOverrunError)
@@ -251,13 +255,19 @@ def _body(listener: Listener) -> bytes:
     return listener.says.encode("utf-8", "replace") + b"\n"
 
 
+def _filled(body: bytes, head: bytes) -> bytes:
+    """The body, with as many dots as make it the length that the request line asks for (at most 60,000 bytes)."""
+    asked = _BYTES.match(head)
+    return body + b"." * (min(int(asked[1]), _LARGEST) - len(body)) if asked else body
+
+
 def _response(listener: Listener, ends: dict[str, Any], head: bytes, *, kept: bool) -> bytes:
     """The answer to a request; to what is none (an empty ``head``: one too long) 400, with the same body and headers.
 
     What ``says`` holds reaches a header only as printable ASCII.
     """
     good = bool(head) and _may_be_http(head)
-    body, pod = _body(listener), printable(listener.says).encode("ascii", "backslashreplace").decode()
+    body, pod = _filled(_body(listener), head), printable(listener.says).encode("ascii", "backslashreplace").decode()
     lines = [
         "HTTP/1.1 200 OK" if good else "HTTP/1.1 400 Bad Request",
         "Content-Type: text/plain; charset=utf-8",
