@@ -126,13 +126,12 @@ def test_expectations_come_from_walk_and_must_agree_with_translate(hello: kn.Clu
     assert of(hello, listens=False).shares == {SILENT: Fraction(1)}
     translation = hello.translate("default/hello-world", node="node-one", client="10.244.18.5")
     walk = hello.walk("10.244.18.5", "10.32.62.13", "tcp", 80)
+    stray = replace(translation.backends[0], node="node-one", port=1)
     for wrong in (
         replace(translation, backends=translation.backends[1:]),
         replace(translation, backends=(*translation.backends[1:], replace(translation.backends[0], probability=HALF))),
         replace(translation, backends=(*translation.backends[1:], replace(translation.backends[0], masquerade=True))),
-        replace(
-            translation, backends=(*translation.backends, replace(translation.backends[0], node="node-one", port=1))
-        ),
+        replace(translation, backends=(*translation.backends, stray)),
         replace(translation, action="drop", backends=()),
     ):
         assert expected_of(wrong, walk, lambda ip, port: True, ()).at_odds

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from threading import RLock, Thread
-from typing import Any
 
 import ipywidgets as widgets
 
 from ..parse.conntrack_counters import CountSeries
 from ..render import Report, escape, printable
 from ..twin.guest.full_table import FullTable, full_table
-from .live import live_bundle, pane, status_html, told_error
-from .usage_chart import usage_image, usage_words
+from .live import LivePane, alert, pane, status_html, told_error
+from .usage_chart import stay_words, usage_image
 from .view import rendered
 
 __all__ = ["FillPanel", "fill_a_table"]
@@ -25,6 +25,7 @@ _PHASES = {
     "fill": "connections, held open",
     "raised": "connections after the maximum was raised",
 }
+_PRIORITY = re.compile(r"<\d+>")  # /dev/kmsg and dmesg -r begin a line with it
 _STYLE = {"description_width": "9em"}
 
 
@@ -46,7 +47,7 @@ def _report(table: FullTable) -> Report:
     ]
     if table.log:
         many = "1 line" if len(table.log) == 1 else f"{len(table.log)} lines"
-        notes.append(f"The kernel's log has {many} of it, such as: {table.log[0].text}")
+        notes.append(f"The kernel's log has {many} of it, such as: {_PRIORITY.sub('', table.log[0].text)}")
     return Report("A full connection table", headings, tuple(rows), tuple(notes))
 
 
@@ -55,7 +56,7 @@ def _series(table: FullTable) -> CountSeries:
     return CountSeries(frame["seconds"].to_numpy(), frame["count"].to_numpy(), frame["maximum"].to_numpy())
 
 
-class FillPanel:
+class FillPanel(LivePane):
     """``.layout`` is the widget, ``.start()`` its button, ``.table`` what the last run showed, ``.text`` its words."""
 
     def __init__(self, maximum: int, connections: int, unanswered: int, raised: int) -> None:
@@ -85,11 +86,6 @@ class FillPanel:
         self.layout = widgets.VBox([numbers, widgets.HBox([self.start_button, self._status]), self._pane])
         self._show(_CALM, f"<p>{escape(_CALM)}</p>")
 
-    @property
-    def text(self) -> str:
-        """What was tried and what came of it."""
-        return self._text
-
     def start(self) -> None:
         """Run it with the numbers of the controls, in a thread of its own; one at a time."""
         with self._lock:
@@ -112,11 +108,12 @@ class FillPanel:
             )
             text, html = rendered(_report(self.table))
             series = _series(self.table)
-            self._show(text, f"<p>{usage_image(series)}</p><p>{escape(usage_words(series))}</p>{html}")
+            words = stay_words(series)
+            self._show(f"{words}\n{text}", f"<p>{usage_image(series, words)}</p><p>{escape(words)}</p>{html}")
             self._status.value = status_html("Done; the small kernel is gone.")
         except Exception as error:  # an exception in a widget's thread would be invisible
             told = told_error(error)
-            self._show(told, f'<p role="alert">⚠ {escape(told)}</p>')
+            self._show(told, alert(told))
             self._status.value = status_html("That did not work.")
         finally:
             self.start_button.disabled = False
@@ -127,9 +124,6 @@ class FillPanel:
             self._text = printable(f"{head}\n{text}", keep="\n")
             self._html = f"<p><strong>{head}</strong></p>{html}"
             self._pane.value = pane(self._html)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
 
 
 def fill_a_table(maximum: int = 128, connections: int = 160, unanswered: int = 0, raised: int = 256) -> FillPanel:

@@ -46,7 +46,7 @@ class LivePane:
 # JupyterLab centres tables and sets their cells flush right unless they are a cell's own output
 _STYLE = (
     "<style>.k8snet-pane.jp-RenderedHTMLCommon table {margin: 0 0 1em}"
-    " .k8snet-pane :is(th, td) {text-align: left !important}</style>"
+    " .k8snet-pane :is(th, td) {text-align: left !important} .k8snet-pane img {max-width: 100%}</style>"
 )
 
 

@@ -13,7 +13,7 @@ from ..cluster.events import CountFeed
 from ..errors import K8snetError
 from ..explain.spread import Sent
 from ..render import Report, escape, printable
-from .usage_chart import Sample, series_of, usage_image, usage_words
+from .usage_chart import Sample, series_of, stay_words, usage_image
 from .view import rendered
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Seen:
         if len(self.samples) < _SHOWN_FROM:
             return ""
         series = series_of(self.samples)
-        return usage_image(series) + f"<p>{escape(usage_words(series))}</p>"
+        words = stay_words(series)
+        return usage_image(series, words) + f"<p>{escape(words)}</p>"
 
     @property
     def parts(self) -> tuple[str, str]:

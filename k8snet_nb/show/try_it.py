@@ -6,7 +6,7 @@ On any other source it is one calm line, and on a recording a button that brings
 from __future__ import annotations
 
 from threading import RLock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
@@ -15,7 +15,7 @@ from ..cluster.sending import Changeable
 from ..errors import NotFound
 from ..render import escape, printable
 from .callers import called, clients
-from .live import live_bundle, pane, status_html, told_error
+from .live import LivePane, alert, pane, status_html, told_error
 from .sending import Seen, Wish, run_wish
 from .spread import SpreadChart
 from .twin_offer import ONLY_READ, TwinOffer
@@ -29,7 +29,7 @@ _MOST, _LONGEST = 2_000, 60
 _STYLE = {"description_width": "6.5em"}
 
 
-class TryIt:
+class TryIt(LivePane):
     """``.layout`` is the widget, ``.send()`` its button, ``.seen`` what came of it, ``.text`` what the panel says.
 
     On a twin the first sending is made at once and waited for, so that a lesson's next cells find its traces.
@@ -45,16 +45,11 @@ class TryIt:
         self._status, self._pane = widgets.HTML(status_html("")), widgets.HTML()
         self._controls = widgets.VBox()
         offer = [] if self._cluster else [self._offer.layout]
-        self.layout = widgets.VBox([self._controls, *offer, self._pane])
+        self.layout = widgets.VBox([self._controls, self._pane, *offer])
         if self._cluster is None:
             self._show(f"Try it: {wish.words}.", ONLY_READ, f"<p>{_as_html(ONLY_READ)}</p>")
         else:
             self._use(self._cluster)
-
-    @property
-    def text(self) -> str:
-        """What is sent, and what came of it."""
-        return self._text
 
     def send(self) -> None:
         """Send what the controls say, in a thread of its own; one sending at a time."""
@@ -90,15 +85,14 @@ class TryIt:
         what, who = called(cluster, self.wish), clients(cluster, self.wish)
         self.client = widgets.Dropdown(description="Client", options=who.options, value=who.chosen, layout=wide)
         self.service = widgets.Dropdown(description="Service", options=what.options, value=what.chosen, layout=wide)
-        narrow = widgets.Layout(width="12em")
-        self.count = widgets.BoundedIntText(
-            self.wish.count, min=1, max=_MOST, description="Connections", layout=narrow
-        )  # fmt: skip
+        narrow = widgets.Layout(width="14em")
+        self.count = widgets.BoundedIntText(self.wish.count, min=1, max=_MOST, description="Connections", layout=narrow)
         self.hold = widgets.BoundedIntText(
             int(self.wish.hold), min=0, max=_LONGEST, description="Seconds open", layout=narrow
         )
         for control in (self.client, self.service, self.count, self.hold):
             control.style = _STYLE
+        self.hold.style = {"description_width": "7.5em"}
         self.send_button = widgets.Button(
             description="Send", tooltip="Make these connections in the twin", layout=widgets.Layout(width="auto")
         )
@@ -128,7 +122,7 @@ class TryIt:
             self._say(_short(self.seen))
         except Exception as error:  # an exception in a widget's thread would be invisible
             told = told_error(error)
-            self._show(f"{wish.words}.", told, f'<p role="alert">⚠ {escape(told)}</p>')
+            self._show(f"{wish.words}.", told, alert(told))
             self._say("Nothing was sent." if self.seen is None else "That did not work.")
         finally:
             self.send_button.disabled = False
@@ -141,9 +135,6 @@ class TryIt:
             self._text = "\n".join(part for part in (head, text) if part)
             self._html = f"<p><strong>{escape(head)}</strong></p>{html}"
             self._pane.value = pane(self._html)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return live_bundle(self.layout, self._text, self._html)
 
 
 def _short(seen: Seen) -> str:

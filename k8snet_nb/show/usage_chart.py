@@ -15,7 +15,16 @@ from ..explain.usage import ConntrackUsage, duration, growth_of
 from ..parse.conntrack_counters import CountSeries
 from ..render import bundle, escape, html_table, text_table
 
-__all__ = ["Sample", "UsageChart", "series_of", "usage_chart", "usage_figure", "usage_image", "usage_words"]
+__all__ = [
+    "Sample",
+    "UsageChart",
+    "series_of",
+    "stay_words",
+    "usage_chart",
+    "usage_figure",
+    "usage_image",
+    "usage_words",
+]
 
 Sample = tuple[float, int, int]
 """Seconds since 1970, count, maximum."""
@@ -83,6 +92,15 @@ def usage_words(series: CountSeries) -> str:
     return words
 
 
+def stay_words(series: CountSeries) -> str:
+    """The same for an experiment that has an end: what grew so will not go on growing."""
+    first, most, last = int(series.counts[0]), int(series.counts.max()), int(series.counts[-1])
+    entries = "1 entry" if first == 1 else f"{first:,} entries"
+    seconds = float(series.times[-1] - series.times[0])
+    maxima = ", then ".join(dict.fromkeys(f"{int(maximum):,}" for maximum in series.maxima))
+    return f"{entries} at first, {most:,} at most, {last:,} after {seconds:.1f} s; the maximum is {maxima}."
+
+
 def _numbers(series: CountSeries) -> list[tuple[str, str, str]]:
     """The plotted numbers, thinned to a dozen rows: the first, the last, evenly between, and the highest."""
     count = len(series)
@@ -98,12 +116,12 @@ def _numbers(series: CountSeries) -> list[tuple[str, str, str]]:
 _HEADINGS = ("SECONDS", "COUNT", "MAXIMUM")
 
 
-def usage_image(series: CountSeries) -> str:
-    """The figure as an ``img`` with its description for those who do not see it."""
+def usage_image(series: CountSeries, words: str | None = None) -> str:
+    """The figure as an ``img`` with its description (or other ``words``) for those who do not see it."""
     buffer = io.BytesIO()
     usage_figure(series).savefig(buffer, format="png", dpi=100)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escape(usage_words(series))}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(words or usage_words(series))}" src="data:image/png;base64,{data}">'
 
 
 class UsageChart:

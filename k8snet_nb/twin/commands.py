@@ -71,7 +71,7 @@ def _up(options: argparse.Namespace) -> int:
 def _summary(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return ["nothing of the recording was left out"]
-    lines = [f"{len(left_out)} things of the recording are not in the twin:"]
+    lines = [f"left out of the recording, and why ({len(left_out)}):"]
     lines += [printable(f"  {one.node or 'wire'} {one.fact}: {one.text[:120]}: {one.why}") for one in left_out[:20]]
     return [*lines, *([f"  and {len(left_out) - 20} more"] if len(left_out) > 20 else [])]
 

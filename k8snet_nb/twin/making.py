@@ -139,11 +139,15 @@ def _last_words(folder: TwinFolder) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22): a pid alone may be used again."""
+    """When a process started, in clock ticks since boot (proc_pid_stat(5)): a pid alone may be used again.
+
+    Empty when it has ended, even where nobody has taken note of that.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _running(about: dict[str, Any]) -> bool:
@@ -152,9 +156,9 @@ def _running(about: dict[str, Any]) -> bool:
 
 
 def _wait(twin: TwinFolder, seconds: float = 10.0) -> bool:
-    """Wait until the twin's last process is gone; whether it is."""
-    until = time.monotonic() + seconds
-    while held(twin):
+    """Wait until the twin's last process is gone; whether it is. The keeper is: it ends after all the others."""
+    until, about = time.monotonic() + seconds, twin.about
+    while held(twin) or _running(about):
         if time.monotonic() > until:
             return False
         time.sleep(0.02)

@@ -142,6 +142,8 @@ class Node:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if place is not None:
                 spaces.enter_network(self.sandboxes[place])
+            if pod is not None:  # the agent reads a pod's resolv.conf through any process of it
+                spaces.enter_mounts(self.sandboxes[pod.key])
 
             def ready(problems: list[str]) -> None:
                 with os.fdopen(writing, "w") as answer:

@@ -6,15 +6,19 @@ Sources: namespaces(7), user_namespaces(7), pid_namespaces(7), mount_namespaces(
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from ..errors import TwinError
 
 __all__ = [
     "bind",
+    "enter_mounts",
     "enter_network",
     "fork_at",
     "hide_machine",
@@ -40,10 +44,16 @@ CONTAINER = (
 """What to do where the kernel does not let us."""
 
 
-def _called(status: int, what: str) -> None:
+_REASONS = {
+    errno.ENOSPC: "their number is limited (sysctl user.max_user_namespaces, user.max_net_namespaces and the like)",
+    errno.EPERM: "the kernel, or a filter on system calls such as a container's, forbids it",
+}
+
+
+def _called(status: int, what: str, reasons: Mapping[int, str] = MappingProxyType({})) -> None:
     if status != 0:
         number = ctypes.get_errno()
-        raise TwinError(f"{what}: {os.strerror(number)}. {CONTAINER}")
+        raise TwinError(f"{what}: {reasons.get(number) or os.strerror(number)}. {CONTAINER}")
 
 
 def new_root() -> None:
@@ -54,11 +64,15 @@ def new_root() -> None:
     uid, gid = os.getuid(), os.getgid()
     own = 0 if _may_administer() else _NEWUSER
     before = Path("/proc/self/ns/net").stat().st_ino
-    _called(_libc.unshare(own | _NEWNS | _NEWPID | _NEWNET | _NEWUTS | _NEWIPC), "no namespaces to be had here")
+    what = "no user namespaces to be had here" if own else "no namespaces to be had here"
+    _called(_libc.unshare(own | _NEWNS | _NEWPID | _NEWNET | _NEWUTS | _NEWIPC), what, _REASONS)
     if own:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        except OSError as error:  # as with AppArmor, which lets one be made and then forbids all in it
+            raise TwinError(f"a user namespace without rights: {error.strerror}. {CONTAINER}") from None
     if Path("/proc/self/ns/net").stat().st_ino == before:
         raise TwinError("the network namespace is still the machine's; nothing was changed")
 
@@ -74,17 +88,17 @@ def _may_administer() -> bool:
 
 def new_node() -> None:
     """A node's own network, mount, PID (from the next child on) and UTS namespaces."""
-    _called(_libc.unshare(_NEWNS | _NEWPID | _NEWNET | _NEWUTS), "no namespaces for a node")
+    _called(_libc.unshare(_NEWNS | _NEWPID | _NEWNET | _NEWUTS), "no namespaces for a node", _REASONS)
 
 
 def new_network() -> None:
     """A pod's own network namespace."""
-    _called(_libc.unshare(_NEWNET), "no network namespace for a pod")
+    _called(_libc.unshare(_NEWNET), "no network namespace for a pod", _REASONS)
 
 
 def own_mounts() -> None:
     """Mounts made from here on are seen by this process and its children only."""
-    _called(_libc.unshare(_NEWNS), "no mount namespace")
+    _called(_libc.unshare(_NEWNS), "no mount namespace", _REASONS)
     _private()
 
 
@@ -115,9 +129,18 @@ def bind(source: str, target: str) -> None:
 
 def enter_network(pid: int) -> None:
     """Move this process into the network namespace of another."""
-    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    _enter(pid, "net", _NEWNET)
+
+
+def enter_mounts(pid: int) -> None:
+    """Move this process into the mount namespace of another: it sees that one's files from now on."""
+    _enter(pid, "mnt", _NEWNS)
+
+
+def _enter(pid: int, kind: str, flag: int) -> None:
+    fd = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _called(_libc.setns(fd, _NEWNET), f"entering the network of process {pid}")
+        _called(_libc.setns(fd, flag), f"entering the {kind} namespace of process {pid}")
     finally:
         os.close(fd)
 

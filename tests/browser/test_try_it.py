@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ from needs import chromium, need
 from playwright.sync_api import Locator, Page, expect
 from twin.running import twin_of
 
-from k8snet_nb.sources.twin_control import twin_base
+from k8snet_nb.sources.twin import TwinSource
 
 pytestmark = [
     need(
@@ -38,8 +39,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     (folder / "lessons").mkdir()
     empty = folder / "twins"
     empty.mkdir(mode=0o700)
-    with twin_of(nodes=["node-one", "node-two"]):
-        _write(folder / "lessons" / "twin.ipynb", WHERE.format(base=str(twin_base()), source="twin"), *ON_A_TWIN)
+    with twin_of(nodes=["node-one", "node-two"]) as cluster:
+        assert isinstance(cluster.source, TwinSource)
+        base = str(cluster.source.twin.path.parent)
+        _write(folder / "lessons" / "twin.ipynb", WHERE.format(base=base, source="twin"), *ON_A_TWIN)
         recorded = WHERE.format(base=str(empty), source=RECORDING)
         _write(folder / "lessons" / "recording.ipynb", recorded, *ON_A_RECORDING)
         with serving(folder / "lessons", folder / "state", chromium()) as running:
@@ -56,8 +59,8 @@ def panel(page: Page, button: str) -> Locator:
     return output_of(page.get_by_role("button", name=button, exact=True))
 
 
-def no_errors(cells: list[dict[str, object]]) -> None:
-    assert not [out for cell in cells for out in cell.get("outputs", []) if out["output_type"] == "error"]  # type: ignore[attr-defined]
+def no_errors(cells: list[dict[str, Any]]) -> None:
+    assert not [out for cell in cells for out in cell.get("outputs", []) if out["output_type"] == "error"]
 
 
 def test_connections_are_sent_and_their_spread_is_shown(lab: Lab) -> None:

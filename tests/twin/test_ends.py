@@ -94,7 +94,7 @@ def test_a_killed_keeper_takes_all_of_it_along(number: int) -> None:
 def moments() -> list[float]:
     """From the first import to after it is up."""
     chance = random.Random(8)
-    return [round(chance.uniform(0.1, 3.0), 2) for _ in range(8)]
+    return [round(chance.uniform(0.1, 3.0), 2) for _ in range(4)]
 
 
 @pytest.mark.parametrize("seconds", moments())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -101,8 +102,11 @@ def _counted_by_ipvs(cluster: kn.Cluster) -> None:
     before = connections()
     sent = cluster.send("default/hello-world", client="outside", node=THREE, entry="cluster_ip", count=20)
     assert sent.fits
-    after = connections()
-    moved = {f"{ip}:{port}": after[ip, port] - before[ip, port] for ip, port in after}
+    until = time.monotonic() + 20
+    moved: dict[str, int] = {}
+    while moved != sent.answered and time.monotonic() < until:  # IPVS adds its counters up every two seconds
+        after = connections()
+        moved = {f"{ip}:{port}": after[ip, port] - before[ip, port] for ip, port in after}
     assert moved == sent.answered
     flows = cluster.node(THREE).flows()
     _tracked(flows, sent.answers, "10.32.62.13", 80)

@@ -12,6 +12,8 @@ from needs import need
 from refresh_notebooks import execute, lessons
 from twin.running import twin_of
 
+from k8snet_nb.sources.twin import TwinSource
+
 pytestmark = [
     pytest.mark.slow,
     need(
@@ -24,10 +26,11 @@ LIVE = "kn.try_it("
 
 
 @pytest.fixture(scope="module")
-def twin() -> Iterator[str]:
-    """A running twin of the bundled recording: what K8SNET_SOURCE names."""
+def twins() -> Iterator[Path]:
+    """The folder of a running twin of the bundled recording: what K8SNET_TWINS names."""
     with twin_of() as cluster:
-        yield f"twin:{cluster.source.name}"
+        assert isinstance(cluster.source, TwinSource)
+        yield cluster.source.twin.path.parent
 
 
 def texts(cell: Any) -> str:
@@ -37,9 +40,10 @@ def texts(cell: Any) -> str:
 
 @pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
 def test_a_lesson_runs_on_a_twin(
-    path: Path, twin: str, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
+    path: Path, twins: Path, monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
 ) -> None:
-    monkeypatch.setenv("K8SNET_SOURCE", twin)
+    monkeypatch.setenv("K8SNET_SOURCE", "twin")
+    monkeypatch.setenv("K8SNET_TWINS", str(twins))
     begun = time.monotonic()
     cells = [cell for cell in execute(path).cells if cell.cell_type == "code"]  # raises at a cell's first error
     record_property("seconds", round(time.monotonic() - begun, 1))

@@ -61,7 +61,8 @@ def processes() -> dict[int, tuple[int, str]]:
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            found[int(entry.name)] = int(fields[1]), fields[19]
+            if fields[0] not in "ZX":  # else it has ended, and only its parent has not looked yet
+                found[int(entry.name)] = int(fields[1]), fields[19]
     return found
 
 
