@@ -78,7 +78,9 @@ def down(twin: TwinFolder, seconds: float = 10.0) -> None:
     if not _wait(twin, seconds / 2):
         if not about:
             raise TwinError(f"the twin {twin.name} is being built: wait for its `k8snet twin up`, or interrupt that")
-        raise TwinError(f"the twin {twin.name} (process {about.get('pid')}) does not end")
+        raise TwinError(
+            f"the twin {twin.name} (process {about.get('pid')}) does not end: end that process, then say it again"
+        )
     remove(twin)
 
 
