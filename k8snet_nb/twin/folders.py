@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import TwinError
-from ..sources.twin_control import SOCKET, TwinFolder, twin_base, twin_folders
+from ..sources.twin_control import LOG, SOCKET, TwinFolder, twin_base, twin_folders
 
-__all__ = ["LOG", "held", "new_folder", "remove", "sweep"]
+__all__ = ["held", "new_folder", "remove", "sweep"]
 
-LOG = "log"
 _UNFINISHED, _STALE = ".new-", 60.0
 _LONGEST_PATH = 107  # unix(7): sun_path has 108 bytes, the last one zero
 
@@ -35,6 +34,7 @@ def new_folder(name: str, named: bool) -> tuple[TwinFolder, BinaryIO]:
     if len(os.fsencode(base / f"{name}-99" / SOCKET)) > _LONGEST_PATH:
         raise TwinError(f"{base} is too long a path for a socket; set K8SNET_TWINS to a shorter one")
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    twin_folders()  # refuses a base that is somebody else's before anything waits for its lock
     with _alone(base):
         _sweep(base)
         unfinished = base / f"{_UNFINISHED}{secrets.token_hex(8)}"
@@ -87,7 +87,7 @@ def _locked(log: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not take each other for the twin
     except BlockingIOError:
         return True
     finally:

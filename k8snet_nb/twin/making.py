@@ -22,8 +22,8 @@ from ..errors import TwinError
 from ..sources.base import Source
 from ..sources.opening import open_source
 from ..sources.transport import boot_command
-from ..sources.twin_control import ABOUT, SOCKET, TwinFolder
-from .folders import LOG, held, new_folder, remove
+from ..sources.twin_control import ABOUT, LOG, SOCKET, TwinFolder
+from .folders import held, new_folder, remove
 from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning.plan import plan_twin, with_rules

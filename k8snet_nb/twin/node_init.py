@@ -22,6 +22,7 @@ from . import spaces
 from .building import build_space, load_rules
 from .inside import child, in_network, run_tool
 from .model import LeftOut, Listener, NodePlan, PodPlan
+from .packets import receive
 from .requests import answer_request
 from .serving.servers import serve
 
@@ -190,7 +191,7 @@ class Node:
             readable, _, _ = select.select([control], [], [], 1.0)
             if not readable:
                 continue
-            data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+            data, fds = receive(control)
             if not data:
                 return
             for fd in fds:

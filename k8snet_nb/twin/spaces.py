@@ -146,8 +146,8 @@ def _enter(pid: int, kind: str, flag: int) -> None:
 
 
 def name_host(name: str) -> None:
-    """The host name in this UTS namespace."""
-    data = name.encode()
+    """The host name in this UTS namespace: at most 64 bytes (sethostname(2)), of a longer name its beginning."""
+    data = name.encode()[:64]
     _called(_libc.sethostname(data, len(data)), "naming the host")
 
 
