@@ -102,7 +102,9 @@ def _line(connection: socket.socket, name: str, one_by_one: bool = False) -> byt
                 break
             found += piece
     except OSError as error:
-        raise TwinError(f"the twin {name} did not answer in time ({error})") from None
+        raise TwinError(
+            f"the twin {name} did not answer in time ({error}). Ask again; `k8snet twin list` has those that run"
+        ) from None
     return bytes(found)
 
 

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 
 from ..errors import TwinError
 from ..sources.base import Source
-from ..sources.opening import open_source
+from ..sources.opening import BUNDLED, ENVIRONMENT, open_source
 from ..sources.transport import boot_command
 from ..sources.twin_control import ABOUT, LOG, SOCKET, TwinFolder
 from .folders import held, new_folder, remove
@@ -46,7 +46,7 @@ def up(
     """
     if not sys.platform.startswith("linux"):
         raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
-    source = open_source(recording)
+    source = open_source(recording or _usual_recording())
     told(f"planning {source.name}")
     plan = with_rules(plan_twin(source, nodes), lambda node: rule_steps(source, node))
     folder, log = new_folder(name or _plain(source.name), named=name is not None)
@@ -61,6 +61,12 @@ def up(
     return folder, left_out
 
 
+def _usual_recording() -> str | os.PathLike[str]:
+    """What K8SNET_SOURCE names, unless that is the twin that is about to be made; else the bundled recording."""
+    chosen = os.environ.get(ENVIRONMENT) or "twin"
+    return BUNDLED if chosen.partition(":")[0] == "twin" else chosen
+
+
 def down(twin: TwinFolder, seconds: float = 10.0) -> None:
     """End a twin and wait until nothing of it is left. Raises TwinError when it does not end."""
     about = twin.about
@@ -72,7 +78,9 @@ def down(twin: TwinFolder, seconds: float = 10.0) -> None:
     if not _wait(twin, seconds / 2):
         if not about:
             raise TwinError(f"the twin {twin.name} is being built: wait for its `k8snet twin up`, or interrupt that")
-        raise TwinError(f"the twin {twin.name} (process {about.get('pid')}) does not end")
+        raise TwinError(
+            f"the twin {twin.name} (process {about.get('pid')}) does not end: end that process, then say it again"
+        )
     remove(twin)
 
 
