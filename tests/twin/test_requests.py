@@ -55,7 +55,9 @@ def test_a_request_may_be_longer_than_a_packet(source: TwinSource) -> None:
     assert source.ask(NODE, {"op": "tool", "argv": ["true"], "stdin": "x" * 2_000_000})["status"] == 0
 
 
-@pytest.mark.parametrize("path", ["kernel/pid_max", "net/../kernel/pid_max", "/proc/sys/kernel/pid_max", "vm/swappiness"])
+@pytest.mark.parametrize(
+    "path", ["kernel/pid_max", "net/../kernel/pid_max", "/proc/sys/kernel/pid_max", "vm/swappiness"]
+)
 def test_settings_of_the_machine_are_refused(source: TwinSource, path: str) -> None:
     before = Path("/proc/sys/kernel/pid_max").read_text()
     with pytest.raises(TwinError, match="no setting of a network namespace"):
@@ -70,4 +72,6 @@ def test_a_longer_name_than_a_host_may_have_is_cut_and_said(monkeypatch: pytest.
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
     node = Node(NodePlan(name, Space(()), ()), None)
     node.prepare()
-    assert node.left_out == [LeftOut(name, "node.json", name, "a host name has 64 bytes at most: this node's is cut there")]
+    assert node.left_out == [
+        LeftOut(name, "node.json", name, "a host name has 64 bytes at most: this node's is cut there")
+    ]
