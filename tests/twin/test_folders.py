@@ -12,6 +12,7 @@ import pytest
 from k8snet_nb.errors import TwinError
 from k8snet_nb.sources.twin_control import LOG, twin_folders
 from k8snet_nb.twin.folders import held, new_folder, sweep
+from k8snet_nb.twin.making import up
 from k8snet_nb.twin.packets import receive, send
 
 
@@ -83,3 +84,14 @@ def test_words_of_any_length_go_with_their_descriptors() -> None:
         one.close()
         assert receive(other) == (b"", [])
     os.close(reading)
+
+
+@pytest.mark.parametrize("source", ["live", "node", "twin:other"])
+def test_a_twin_is_made_of_a_recording_only(base: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.delenv("K8SNET_SOURCE", raising=False)
+    with pytest.raises(TwinError, match="is no recording"):
+        up(source)
+    monkeypatch.setenv("K8SNET_SOURCE", "live")
+    with pytest.raises(TwinError, match="is no recording"):
+        up()
+    assert list(base.iterdir()) == []
