@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import TwinError
 from ..render import printable
-from ..sources.twin_control import TwinFolder, find_twin, twin_folders
+from ..sources.twin_control import TwinFolder, twin_folders
 from .folders import sweep
 from .making import down, up
 from .model import LeftOut
@@ -88,7 +88,10 @@ def _down(options: argparse.Namespace) -> int:
     if options.all:
         chosen: Sequence[TwinFolder] = running
     elif options.name is None:
-        chosen = [find_twin()] if len(running) != 1 else running
+        if len(running) > 1:
+            names = ", ".join(twin.name for twin in running)
+            raise TwinError(f"several twins are there: {names}. Name one, or give --all")
+        chosen = running
     else:
         chosen = [twin for twin in running if twin.name == options.name]
         if not chosen:
