@@ -11,7 +11,7 @@ from k8snet_nb.errors import FactMissing
 from k8snet_nb.facts import FactRef
 from k8snet_nb.sources.opening import BUNDLED, open_source
 
-__all__ = ["Change", "as_json", "cluster", "slice_of", "text"]
+__all__ = ["Change", "Edited", "as_json", "cluster", "slice_of", "text"]
 
 Change = Callable[[bytes], bytes] | bytes | None
 """What becomes of a fact: a function of its content, new content, or None when it was never collected."""

@@ -15,11 +15,6 @@ from k8snet_nb.show.exercises.planes import tool_command
 ONE, TWO, THREE = "node-one", "node-two", "node-three"
 
 
-@pytest.fixture(scope="module")
-def hello() -> kn.Cluster:
-    return cluster()
-
-
 def test_every_rung_takes_its_part_of_what_is_left(hello: kn.Cluster) -> None:
     ladder = hello.node(ONE).ladder("default/hello-world")
     assert ladder.chain == "KUBE-SVC-NOIMA57NP5B3VMDZ"

@@ -13,12 +13,6 @@ from k8snet_nb.errors import FactBroken, FactMissing, Refused
 from k8snet_nb.explain.pod_network import NoVethPair, VethPair
 from k8snet_nb.sources.opening import BUNDLED
 
-
-@pytest.fixture(scope="module")
-def hello() -> kn.Cluster:
-    return kn.open(BUNDLED)
-
-
 PAIRS = {
     "default/client": (685, 4026532919, "veth5255f3bf", 7, "cni0"),
     "default/client-two": (716, 4026533067, "veth72978db9", 8, None),

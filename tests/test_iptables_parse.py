@@ -233,11 +233,11 @@ def test_windows_line_ends_and_missing_header() -> None:
     assert (bare.flavour, bare.family, bare.version) == (None, 6, None)
 
 
-def test_a_million_lines() -> None:
+def test_a_hundred_thousand_lines() -> None:
     rule = '-A KUBE-SEP-A -p tcp -m comment --comment "x/y:z" -m tcp -j DNAT --to-destination 10.0.0.1:80\n'
-    rules = parse_iptables_save(HEAD + "*nat\n:KUBE-SEP-A - [0:0]\n" + rule * 1_000_000 + "COMMIT\n" + DONE)
+    rules = parse_iptables_save(HEAD + "*nat\n:KUBE-SEP-A - [0:0]\n" + rule * 100_000 + "COMMIT\n" + DONE)
     assert not rules.partial
-    assert rules.tables["nat"].rule_count() == 1_000_000
+    assert rules.tables["nat"].rule_count() == 100_000
 
 
 def test_a_node_without_any_table_is_no_lost_output() -> None:

@@ -19,11 +19,6 @@ ONE, TWO, THREE = "node-one", "node-two", "node-three"
 HOSTILE = "<img src=x onerror=alert(1)> $x_1$"
 
 
-@pytest.fixture(scope="module")
-def hello() -> kn.Cluster:
-    return cluster()
-
-
 def drawn_words(figure: Any) -> list[str]:
     return [artist.get_text() for axes in figure.axes for artist in axes.texts if artist.get_text()]
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from dual_stack import DUAL_RULES, POD6, VIP6, dual_api
 from edited import as_json, cluster, text
-from test_drift import DUAL_RULES, POD6, VIP6, dual_api
 
 import k8snet_nb as kn
 from k8snet_nb.errors import NotFound, Refused
@@ -17,11 +17,6 @@ from k8snet_nb.facts import FactRef
 
 ONE, TWO, THREE = "node-one", "node-two", "node-three"
 HELLO = {"10.244.18.3": ONE, "10.244.18.4": ONE, "10.244.3.3": TWO, "10.244.3.4": TWO}
-
-
-@pytest.fixture(scope="module")
-def hello() -> kn.Cluster:
-    return cluster()
 
 
 def ends(walk: Walk) -> dict[str, tuple[Any, ...]]:

@@ -80,7 +80,9 @@ def _client(cluster: Cluster, src: str) -> tuple[PodValue | None, Node]:
         return None, cluster.node(src)
     pod = cluster.pod(src).value
     if pod.node is None or not pod.ips:
-        raise Refused(printable(f"pod {pod.key} has no node or no address yet: no packet leaves it"))
+        raise Refused(
+            printable(f"pod {pod.key} has no node or no address yet: no packet leaves it. Choose another pod")
+        )
     return pod, cluster.node(pod.node)
 
 

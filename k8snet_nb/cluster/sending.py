@@ -109,10 +109,12 @@ def place_of(cluster: Cluster, client: str | None, node: str | None, entry: str)
         for pod in cluster.api.pods.values():
             if pod.node in places and pod.ips and not pod.host_network:
                 return cluster.node(pod.node), pod.key, "pod"
-        raise NotFound(f"no pod on {node or 'any node of this twin'} that could send")
+        raise NotFound(
+            f'no pod on {node or "any node of this twin"} that could send: choose another node, or client="node"'
+        )
     found = cluster.pod(client)
     if found.node is None or found.node not in cluster.source.nodes():
-        raise Refused(printable(f"{found.key} is on no node of this twin"))
+        raise Refused(printable(f"{found.key} is on no node of this twin: cluster.pods() has those that are"))
     if node not in (None, found.node):
         raise Refused(
             printable(f"{found.key} is on {found.node}, not on {node}: a pod's packets meet its node's rules")

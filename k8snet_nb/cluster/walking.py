@@ -45,7 +45,7 @@ def walk(cluster: Cluster, src: str, dst: str, protocol: str, port: int, node: s
     if protocol.lower() not in _PROTOCOLS:
         raise Refused(printable(f"{protocol!r} has no ports to walk by; say {', '.join(_PROTOCOLS)}"))
     if not 0 < port < 65536:
-        raise Refused(f"{port} is no port")
+        raise Refused(f"{port} is no port: give a number from 1 to 65535")
     target = _destination(cluster, dst)
     six, loopback = ":" in target, _is_loopback(target)
     sender = _sender(cluster, src, target)
@@ -142,7 +142,7 @@ def _destination(cluster: Cluster, dst: str) -> str:
         raise Refused(printable(f"Service {key} has no cluster IP: give the address that DNS would answer"))
     pod = cluster.pod(dst)
     if pod.ip is None:
-        raise Refused(printable(f"pod {pod.key} has no address yet"))
+        raise Refused(printable(f"pod {pod.key} has no address yet: choose another pod, or ask again when it runs"))
     return pod.ip
 
 

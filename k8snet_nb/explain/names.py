@@ -34,7 +34,10 @@ PAIR = ("A", "AAAA")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. ``name`` ends with a dot; ``via`` is the search domain that made it (empty: the name as given)."""
+    """One question. ``name`` ends with a dot; ``type`` is A, AAAA or another; ``via`` the search domain that made it.
+
+    An empty ``via``: the name as it was given.
+    """
 
     name: str
     type: str

@@ -31,10 +31,11 @@ _NO_PEER = {
 
 @dataclass(frozen=True, slots=True)
 class VethPair(Shown):
-    """A pod's interface and its peer on the node.
+    """A pod's interface (``pod_interface``) and its peer on the node (``node_interface``), each with ifindex and name.
 
     ``master``: the bridge that the node's side is a port of, or None. ``route``: the host route to the pod through the
-    node's side (point-to-point CNI), or None. ``decided_by``: ``namespace_id`` or ``indices_and_traffic``.
+    node's side (point-to-point CNI), or None. ``decided_by``: ``namespace_id`` or ``indices_and_traffic``;
+    ``evidence``: the lines of both interfaces.
     """
 
     pod_interface: Link

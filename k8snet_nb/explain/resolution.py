@@ -46,7 +46,8 @@ class DnsAnswer(Shown):
     other, whose code ``rcode`` is. ``eai`` is getaddrinfo's
     error (empty: none, or not known; EAI_NODATA is EAI_NONAME in musl before 1.2.4). ``server`` and ``name`` are those
     of the reply that decided. ``joined``: each record and what it is in the cluster; ``says``: what each name that was
-    tried means there, and what else there is by that name (both empty until joined).
+    tried means there, and what else there is by that name (both empty until joined). ``queries``: all that was asked,
+    in order; ``evidence``: the recorded or live messages.
     """
 
     asked: str

@@ -23,7 +23,8 @@ CLIENTS: tuple[Client, ...] = get_args(Client)
 class Backend:
     """One endpoint that a connection may get. ``probability``: a Fraction, None where the scheduler gives no fixed one.
 
-    ``pod`` is ``namespace/name``, None for an endpoint that is no pod (or gone); ``weight`` only in IPVS.
+    ``address`` (text) and ``port`` are where the packet is sent. ``pod`` is ``namespace/name``, None for an endpoint
+    that is no pod (or gone), ``node`` the node's name, as far as it is known; ``weight`` only in IPVS.
     ``masquerade``: True, False, ``"hairpin"`` (only when the client is that endpoint itself), None: undecided.
     """
 
@@ -74,8 +75,10 @@ class Translation(Shown):
 
     ``mode``: the data plane whose rules decided, None when no Service is programmed; ``action``: ``dnat``,
     ``reject``, ``drop`` or ``none`` (nothing here translates it). ``backends`` may be chosen, ``draining`` servers get
-    no new connections (IPVS weight 0). ``affinity`` in seconds. ``by_client``: the same for ``pod``, ``node`` and
-    ``outside``. ``steps``: what decided, in order. ``unknown``: what could not be decided; ``partial``: rules missing.
+    no new connections (IPVS weight 0). ``masquerade``: as in Backend, over all of them. ``affinity`` in seconds.
+    ``scheduler``: IPVS's word, such as ``rr``. ``by_client``: the same for ``pod``, ``node`` and ``outside``.
+    ``steps``: what decided, in order; ``evidence``: the lines of the rules that did. ``unknown``: what could not be
+    decided; ``partial``: rules missing.
     """
 
     service: str

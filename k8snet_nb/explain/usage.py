@@ -107,7 +107,13 @@ def growth_of(series: CountSeries) -> Growth | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConntrackUsage(Shown):
-    """Use of one network namespace's table. What the facts do not tell is None."""
+    """Use of one network namespace's table. What the facts do not tell is None.
+
+    ``count``: entries now; ``maximum``: how many it may hold (``nf_conntrack_max``); ``buckets``: of its hash table.
+    ``stats``: the counters of ``conntrack -S``; ``series`` and ``growth``: the count over time, where it was recorded;
+    ``limit``: what kube-proxy would set; ``protocols`` and ``states``: entries by each; ``full``: the kernel's words
+    about a full table. Source: the kernel's ``Documentation/networking/nf_conntrack-sysctl.rst``.
+    """
 
     count: int
     maximum: int | None

@@ -60,7 +60,9 @@ def who(address: str, look: Directory) -> Who:
     try:
         ip = str(ipaddress.ip_address(address.strip()))
     except ValueError:
-        raise Refused(f"{printable(address)!r} is no IPv4 or IPv6 address; names are DNS's business") from None
+        raise Refused(
+            f"{printable(address)!r} is no IPv4 or IPv6 address; a name is looked up by pod.resolve(name)"
+        ) from None
     found: list[Who] = []
     broken: list[FactError] = []
     for search in (_services, _nodes, _pods, _endpoints):

@@ -192,7 +192,7 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
     endpoints, ports = item.get("endpoints") or (), item.get("ports") or ()
     try:
         # A slice without ports has endpoints all the same: a headless Service of any port (port None).
-        known = [(_number(p), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports]
+        known = [(_slice_port(p), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports]
         known = known or [(None, "", "TCP")]
         values = tuple(_endpoints(endpoints, known, namespace, name))
     except (AttributeError, TypeError, ValueError) as error:
@@ -208,7 +208,7 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
     )
 
 
-def _number(said: Mapping[str, Any]) -> int | None:
+def _slice_port(said: Mapping[str, Any]) -> int | None:
     port = said.get("port")
     return port if port is None else count(port)
 

@@ -87,7 +87,7 @@ def source_of(wanted: str | None, options: argparse.Namespace, nodes: list[str] 
     wanted = wanted or os.environ.get("K8SNET_SOURCE")
     if wanted != "live":
         if options.agents or options.context:
-            raise K8snetError("--agents and --context are for the source live")
+            raise K8snetError("--agents and --context are for a live cluster: add --source live, or leave them out")
         return open_source(wanted)
     source = open_live(options.context, namespace=options.namespace, image=options.image)
     print(f"k8snet: {source.describe()}", file=sys.stderr)

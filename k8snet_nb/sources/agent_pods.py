@@ -279,7 +279,8 @@ def clean(connection: Connection, namespace: str) -> list[str]:
     for job in listed.json().get("items") or ():
         name = str(job["metadata"]["name"])
         if not delete_job(connection, namespace, name, wait=True):
-            raise AgentError(f"clean: Job {name} in namespace {namespace} could not be deleted")
+            by_hand = f"kubectl -n {namespace} delete job {name}"
+            raise AgentError(f"clean: Job {name} in namespace {namespace} could not be deleted: {by_hand}")
         told.append(f"deleted Job {name} in namespace {namespace}")
     found = connection.ask("GET", f"/api/v1/namespaces/{namespace}").json()
     labels = (found.get("metadata") or {}).get("labels") or {}

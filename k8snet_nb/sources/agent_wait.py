@@ -47,7 +47,7 @@ def running_pod(
         if found is not None:
             return found
         if stopped():
-            raise AgentError(f"agent of {node}: its start was stopped")
+            raise AgentError(f"agent of {node}: its start was stopped; ask again to start it")
         if time.monotonic() >= deadline:
             raise AgentError(f"agent of {node}: {_late(pods, settings)}")
         time.sleep(max(0.0, min(begun + _AT_LEAST, deadline) - time.monotonic()))

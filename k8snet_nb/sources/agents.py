@@ -238,7 +238,7 @@ class Agent:
         watching = Watching(self, key, slot)
         if not slot.begun.wait(patience):
             watching.close()
-            raise AgentError(f"the agent of {self.name} did not listen within {patience:g} seconds")
+            raise AgentError(f"the agent of {self.name} did not listen within {patience:g} seconds; ask again")
         watching.take()  # nothing but the word that it listens, or why not
         return watching
 

@@ -199,7 +199,7 @@ class ClusterSource(ABC):
         """The source of the node that a pod runs on. Raises NotFound, or FactMissing when it has no agent."""
         places = self._pod_places()
         if pod not in places:
-            raise NotFound(f"no pod {pod}")
+            raise NotFound(f"no pod {pod}; cluster.pods() has all")
         return self._node(FactRef("pod.json", places[pod] or "no node yet", pod))
 
     def _pod_places(self) -> dict[str, str | None]:

@@ -85,7 +85,9 @@ class Connection:
             known, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
         except (config.ConfigException, TypeError) as error:
             if context is not None:
-                raise SourceError(f"no context {context!r} in the kubeconfig ({error})") from None
+                raise SourceError(
+                    f"no context {context!r} in the kubeconfig ({error}); `kubectl config get-contexts` lists them"
+                ) from None
             return cls._in_cluster(configuration, timeout)
         chosen = next((one for one in known if one.get("name") == context), active)
         return cls(configuration, str(chosen.get("name")), (chosen.get("context") or {}).get("user"), timeout)

@@ -93,7 +93,9 @@ def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
     try:
         folder, there = where.is_dir(), where.exists()
     except OSError as error:
-        raise NotARecording(f"{str(where)[:200]}: cannot be opened ({error.strerror})") from None
+        raise NotARecording(
+            f"{str(where)[:200]}: cannot be opened ({error.strerror}); mind the path and its permissions"
+        ) from None
     if folder:
         return RecordedSource(_Folder(where), str(where))
     if not there:
@@ -123,7 +125,7 @@ class RecordedSource:
             )
         nodes = about.get("nodes")
         if not isinstance(nodes, list) or not all(isinstance(node, str) and node for node in nodes):
-            raise NotARecording(f"{where}/recording.json: `nodes` is not a list of names")
+            raise NotARecording(f"{where}/recording.json: `nodes` is not a list of names; record it again")
         for node in nodes:
             if len(safe_parts(node)) != 1 or "/" in node:
                 raise UnsafeRecording(f"{where}/recording.json: {printable(node)!r} is no node's name")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import TwinError
 from ..render import printable
-from ..sources.twin_control import TwinFolder, find_twin, twin_folders
+from ..sources.twin_control import TwinFolder, twin_folders
 from .folders import sweep
 from .making import down, up
 from .model import LeftOut
@@ -23,7 +23,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     twin = commands.add_parser("twin", help="bring a recorded cluster to life in this machine's kernel")
     verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list|verify")
     making = verbs.add_parser("up", help="build one", description="Build a twin; then kn.open('twin') reads it.")
-    making.add_argument("recording", nargs="?", help="a recording's folder or archive; by default the bundled one")
+    making.add_argument(
+        "recording", nargs="?", help="folder or archive; by default K8SNET_SOURCE, else the bundled one"
+    )
     making.add_argument("--node", action="append", metavar="NAME", help="only this node (again for more)")
     making.add_argument("--name", help="of the twin; by default the recording's")
     ending = verbs.add_parser("down", help="end one, without a trace")
@@ -86,7 +88,10 @@ def _down(options: argparse.Namespace) -> int:
     if options.all:
         chosen: Sequence[TwinFolder] = running
     elif options.name is None:
-        chosen = [find_twin()] if len(running) != 1 else running
+        if len(running) > 1:
+            names = ", ".join(twin.name for twin in running)
+            raise TwinError(f"several twins are there: {names}. Name one, or give --all")
+        chosen = running
     else:
         chosen = [twin for twin in running if twin.name == options.name]
         if not chosen:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from k8snet_nb.errors import GuestError
-from k8snet_nb.twin.guest import Guest, unavailable
+from k8snet_nb.twin.guest.guest import Guest, unavailable
 
 __all__ = ["GuestError", "require", "run"]
 
