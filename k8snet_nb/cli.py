@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Arguments after -- go to JupyterLab as they are: k8snet lab -- --port 9000",
     )
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening it (over ssh)")
-    lab.add_argument("--source", metavar="PATH", help="the recording (or live, node, twin) that kn.open() opens")
+    lab.add_argument("--source", metavar="PATH", help="what kn.open() opens: a recording, live, node, twin, twin:NAME")
     lab.add_argument(
         "--dir",
         type=Path,
@@ -174,7 +174,7 @@ def _environment(source: str | None) -> dict[str, str]:
     environment = dict(os.environ)
     if source is None:
         return environment
-    if source not in ("live", "node", "twin"):
+    if source not in ("live", "node", "twin") and not source.startswith("twin:"):
         path = Path(source).expanduser().resolve()
         if not path.exists():
             raise K8snetError(f"no recording at {path}. Name a recording's folder or archive, or live, node or twin")

@@ -120,7 +120,9 @@ def test_the_source_reaches_the_notebooks_whatever_their_folder(
     monkeypatch.setattr(cli, "_run", lambda *args: started.append(args) or 0)
     assert cli.main(["lab", "--source", "mine"]) == 0
     assert cli.main(["lab", "--source", "live"]) == 0
-    assert [environment["K8SNET_SOURCE"] for _, _, environment in started] == [str(tmp_path / "mine"), "live"]
+    assert cli.main(["lab", "--source", "twin:mine"]) == 0  # as `k8snet twin up` says at its end
+    sources = [environment["K8SNET_SOURCE"] for _, _, environment in started]
+    assert sources == [str(tmp_path / "mine"), "live", "twin:mine"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["bake"], ["lab", "--what"], ["lab", "extra"]])

@@ -77,8 +77,10 @@ def in_network(pid: int | None, work: Callable[[], Mapping[str, Any]], seconds: 
                 if pid is not None:
                     enter_network(pid)
                 json.dump(dict(work()), answer)
-            except (K8snetError, OSError, ValueError) as error:
+            except (K8snetError, OSError) as error:
                 json.dump({"error": str(error)}, answer)
+            except (LookupError, TypeError, ValueError) as error:
+                json.dump({"error": f"{type(error).__name__}: {error}"}, answer)
 
     number = child(there)
     os.close(writing)
