@@ -11,8 +11,6 @@ from typing import Any
 from ..errors import TwinError
 from ..render import printable
 from ..sources.twin_control import TwinFolder, twin_folders
-from .folders import sweep
-from .making import down, up
 from .model import LeftOut
 
 __all__ = ["add_commands", "run_command"]
@@ -55,10 +53,14 @@ def run_command(options: argparse.Namespace) -> int | None:
     """Do what was asked; the exit status, or None when it was for somebody else."""
     if options.command != "twin":
         return None
+    if not sys.platform.startswith("linux"):
+        raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
     return {"up": _up, "down": _down, "list": _list}[options.verb](options)
 
 
 def _up(options: argparse.Namespace) -> int:
+    from .making import up  # what only Linux has is imported on Linux only: other commands work elsewhere too
+
     begun = time.monotonic()
     twin, left_out = up(options.recording, options.node, options.name, lambda word: _say(f"{word} ..."))
     nodes = ", ".join(twin.about["nodes"])
@@ -79,6 +81,9 @@ def _summary(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def _down(options: argparse.Namespace) -> int:
+    from .folders import sweep
+    from .making import down
+
     for name in sweep():
         _say(f"removed what the ended twin {name} had left")
     running = twin_folders()
@@ -103,6 +108,8 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from .folders import sweep
+
     for name in sweep():
         _say(f"removed what the ended twin {name} had left")
     for twin in twin_folders():

@@ -45,8 +45,6 @@ def up(
     ``nodes``: some of them, by default all of which there are facts. ``name``: of the twin, by default the recording's.
     Raises TwinError, SourceError, FactError.
     """
-    if not sys.platform.startswith("linux"):
-        raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
     source = open_recording(_recording(recording))
     told(f"planning {source.name}")
     plan = with_rules(plan_twin(source, nodes), lambda node: rule_steps(source, node))
