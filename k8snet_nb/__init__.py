@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .show.full_table import fill_a_table
     from .show.investigate import investigate
     from .show.panel import panel
-    from .show.try_it import try_it
+    from .show.trying import try_it
 
 __version__ = "0.1.0"
 

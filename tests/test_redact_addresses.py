@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8snet_nb.record.addresses import AddressMap
+from k8snet_nb.record.pseudonyms import Pseudonyms
+from k8snet_nb.record.redact_node import NodeRedaction
 
 v4 = st.integers(0, 2**32 - 1).map(lambda n: ".".join(str(n >> s & 255) for s in (24, 16, 8, 0)))
 MAP = AddressMap(b"of this test")
@@ -119,3 +121,13 @@ def test_ranges() -> None:
         MAP.strict("--to-source 10.0.0.1-10.0.0.9")
     assert MAP.address("64:ff9b::10.1.2.3") == str(ipaddress.IPv6Address(f"64:ff9b::{MAP.address('10.1.2.3')}"))
     assert MAP.address("fe80::20b8:15ff:feb9:e5aa%eth0").endswith("%eth0")
+
+
+def test_settings_name_interfaces_too() -> None:
+    names = Pseudonyms(b"k")
+    told = NodeRedaction(names, MAP).settings(
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.secret0/7.rp_filter = 2\n"
+    )
+    new = names.interface("secret0.7").replace(".", "/")
+    assert told == f"net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.{new}.rp_filter = 2\n"
+    assert "secret" not in told

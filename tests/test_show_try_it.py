@@ -12,7 +12,7 @@ from k8snet_nb.errors import NotFound, TwinError
 from k8snet_nb.show import full_table as shown_table
 from k8snet_nb.show import twin_offer
 from k8snet_nb.show.full_table import fill_a_table
-from k8snet_nb.show.try_it import try_it
+from k8snet_nb.show.trying import try_it
 
 
 @pytest.fixture
@@ -85,3 +85,11 @@ def test_a_table_is_filled_only_by_the_button(monkeypatch: pytest.MonkeyPatch) -
     assert asked == [((64, 160), {"unanswered": 0, "raised": 256})]
     assert "maximum is <1>" in panel.text
     assert "&lt;1&gt;" in panel._repr_mimebundle_()["text/html"]
+
+
+def test_a_lazy_name_is_the_same_however_often_it_is_named() -> None:
+    """A module of a room is an attribute of it once it is loaded: no function may be called like its module."""
+    first = {name: getattr(kn, name) for name in kn.__all__}
+    again = {name: getattr(kn, name) for name in kn.__all__}
+    assert [name for name in first if first[name] is not again[name]] == []
+    assert callable(kn.try_it)

@@ -55,7 +55,7 @@ def _ways(cluster: Cluster, node: Node) -> NodeWays | None:
     except FactError:
         return None  # told with that node
     neighbours = FactRef("neigh.json", name)
-    facts = ("route.json", "neigh.json", "sysctl.txt")
+    commands = {fact: source.command(FactRef(fact, name)) for fact in ("route.json", "neigh.json")}
     return NodeWays(
         name,
         node.ips,
@@ -64,7 +64,7 @@ def _ways(cluster: Cluster, node: Node) -> NodeWays | None:
         routes,
         parse_neigh(source.read(neighbours), neighbours) if source.has(neighbours) else (),
         _rp_filter(cluster, name),
-        {fact: source.command(FactRef(fact, name)) for fact in facts},
+        {**commands, "sysctl.txt": "sysctl --all --pattern rp_filter"},
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import FactBroken
-from .api import canonical_host, canonical_ip, mapping, parse_time
+from .api import canonical_host, canonical_ip, count, mapping, parse_time
 
 __all__ = ["SERVICE_LABEL", "Endpoint", "ServicePort", "ServiceValue", "Slice", "parse_service", "parse_slice"]
 
@@ -192,9 +192,8 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
     endpoints, ports = item.get("endpoints") or (), item.get("ports") or ()
     try:
         # A slice without ports has endpoints all the same: a headless Service of any port (port None).
-        known = [(p.get("port"), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports] or [
-            (None, "", "TCP")
-        ]
+        known = [(_slice_port(p), str(p.get("name") or ""), str(p.get("protocol") or "TCP")) for p in ports]
+        known = known or [(None, "", "TCP")]
         values = tuple(_endpoints(endpoints, known, namespace, name))
     except (AttributeError, TypeError, ValueError) as error:
         raise FactBroken(
@@ -209,8 +208,13 @@ def parse_slice(item: Mapping[str, Any]) -> Slice:
     )
 
 
+def _slice_port(said: Mapping[str, Any]) -> int | None:
+    port = said.get("port")
+    return port if port is None else count(port)
+
+
 def _endpoints(
-    endpoints: Iterable[Mapping[str, Any]], ports: list[tuple[Any, str, str]], namespace: str, name: str
+    endpoints: Iterable[Mapping[str, Any]], ports: list[tuple[int | None, str, str]], namespace: str, name: str
 ) -> Iterable[Endpoint]:
     for endpoint in endpoints:
         conditions = mapping(endpoint.get("conditions"))

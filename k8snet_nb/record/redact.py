@@ -150,7 +150,7 @@ class Redactor:
         ipvs = ("ipvs-save.txt", "ipvs.txt", "ipvs-stats.txt", "ipvs-connections.txt")
         tracked = ("conntrack.txt", "conntrack6.txt", "conntrack-stats.txt", "conntrack-events.txt",
                    "conntrack-count.csv", "conntrack-stats-before-full.txt", "conntrack-stats-after-full.txt",
-                   "count-and-max-after-full.txt", "sysctl.txt", "pod.json")  # fmt: skip
+                   "count-and-max-after-full.txt", "pod.json")  # fmt: skip
         return {
             **dict.fromkeys(saves, text(rules.iptables)),
             **dict.fromkeys(tables, node.json_text),
@@ -160,6 +160,7 @@ class Redactor:
             "nft.json": partial(redact_nft, rules),
             "ipset.txt": text(rules.ipset),
             "processes.json": node.processes,
+            "sysctl.txt": text(node.settings),
             "sockets.txt": text(node.sockets),
             "kernel-log.txt": text(node.kernel_log),
             "resolv.conf": text(node.resolv_conf),

@@ -59,6 +59,15 @@ class NodeRedaction:
         """``conntrack``: also without the program that made or deleted an entry, and without security labels."""
         return self.plain(re.sub(r" (?:progname|secctx|helper)=\S+", "", text))
 
+    def settings(self, text: str) -> str:
+        """``sysctl``: the names of interfaces in it too, in which sysctl writes a dot as a slash."""
+
+        def renamed(found: re.Match[str]) -> str:
+            said = found.group().replace("/", ".")
+            return (said if said in ("all", "default") else self.names.interface(said)).replace(".", "/")
+
+        return re.sub(r"(?<=\bnet\.ipv4\.conf\.)\S+(?=\.rp_filter = )", renamed, self.plain(text))
+
     def prose(self, text: str) -> str:
         """A message, a Corefile, a log line: also every word that is a name of the cluster, and every domain."""
 

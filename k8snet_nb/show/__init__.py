@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .journey import JourneyDrawing, draw_journey
     from .spread import SpreadChart, draw_spread
     from .translation import TranslationDrawing, draw_translation
-    from .try_it import TryIt, try_it
+    from .trying import TryIt, try_it
     from .wiring import WiringChart, draw_wiring
 
 __all__ = [
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 # matplotlib takes half a second to import: what draws is loaded when something of it is first named
-_DRAWING = ("conntrack", "dns", "full_table", "journey", "spread", "translation", "try_it", "wiring")
+_DRAWING = ("conntrack", "dns", "full_table", "journey", "spread", "translation", "trying", "wiring")
 
 
 def __getattr__(name: str) -> Any:

@@ -65,6 +65,8 @@ class TwinSource(ClusterSource):
         with self._lock:
             agent = self._agents.get(node)
             if agent is None or not agent.alive:
+                if agent is not None:
+                    agent.close()
                 try:
                     stream = self.twin.stream({"op": "agent", "node": node})
                 except TwinError as error:

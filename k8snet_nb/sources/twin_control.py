@@ -19,9 +19,11 @@ from typing import Any
 
 from ..errors import TwinError
 
-__all__ = ["ABOUT", "SOCKET", "SocketTransport", "TwinFolder", "find_twin", "twin_base", "twin_folders"]
+__all__ = ["ABOUT", "LOG", "SOCKET", "SocketTransport", "TwinFolder", "find_twin", "twin_base", "twin_folders"]
 
 SOCKET, ABOUT = "control", "about.json"
+LOG = "k8snet-twin.log"
+"""The first file in a twin's folder. By it a folder is known to be one, so that no other is ever taken for it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _UP = "Start one: `k8snet twin up`, or `k8snet twin up RECORDING`"
 
@@ -123,17 +125,26 @@ def twin_folders() -> list[TwinFolder]:
         owner = base.lstat()
     except FileNotFoundError:
         return []
-    if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode):
+    if not stat.S_ISDIR(owner.st_mode):  # a link may lead to somebody else's
+        raise TwinError(f"{base} is no folder; set K8SNET_TWINS to a folder of your own")
+    if owner.st_uid != os.getuid():
         raise TwinError(f"{base} belongs to somebody else; set K8SNET_TWINS to a folder of your own")
-    names = sorted(entry.name for entry in base.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir())
+    names = sorted(entry.name for entry in base.iterdir() if _NAME.fullmatch(entry.name) and _is_twin(entry))
     return [TwinFolder(name, base / name) for name in names]
+
+
+def _is_twin(folder: Path) -> bool:
+    """Whether this is a folder of our own that was made for a twin: others may lie beside it, and are none of ours."""
+    try:
+        own, log = folder.lstat(), (folder / LOG).lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(own.st_mode) and stat.S_ISREG(log.st_mode) and own.st_uid == log.st_uid == os.getuid()
 
 
 def find_twin(name: str | None = None) -> TwinFolder:
     """The running twin of that name, or the only one. Raises TwinError when there is none, or several."""
-    running = [twin for twin in twin_folders() if twin.alive()]
-    if name is not None:
-        running = [twin for twin in running if twin.name == name]
+    running = [twin for twin in twin_folders() if name in (None, twin.name) and twin.alive()]
     if not running:
         raise TwinError(f"no twin {f'{name!r} ' if name else ''}is running. {_UP}")
     if len(running) > 1:

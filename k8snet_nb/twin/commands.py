@@ -10,9 +10,7 @@ from typing import Any
 
 from ..errors import TwinError
 from ..render import printable
-from ..sources.twin_control import TwinFolder, find_twin, twin_folders
-from .folders import sweep
-from .making import down, up
+from ..sources.twin_control import TwinFolder, twin_folders
 from .model import LeftOut
 
 __all__ = ["add_commands", "run_command"]
@@ -23,7 +21,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     twin = commands.add_parser("twin", help="bring a recorded cluster to life in this machine's kernel")
     verbs = twin.add_subparsers(dest="verb", required=True, metavar="up|down|list|verify")
     making = verbs.add_parser("up", help="build one", description="Build a twin; then kn.open('twin') reads it.")
-    making.add_argument("recording", nargs="?", help="a recording's folder or archive; by default the bundled one")
+    making.add_argument(
+        "recording", nargs="?", help="folder or archive; by default K8SNET_SOURCE, else the bundled one"
+    )
     making.add_argument("--node", action="append", metavar="NAME", help="only this node (again for more)")
     making.add_argument("--name", help="of the twin; by default the recording's")
     ending = verbs.add_parser("down", help="end one, without a trace")
@@ -53,10 +53,14 @@ def run_command(options: argparse.Namespace) -> int | None:
     """Do what was asked; the exit status, or None when it was for somebody else."""
     if options.command != "twin":
         return None
+    if not sys.platform.startswith("linux"):
+        raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
     return {"up": _up, "down": _down, "list": _list}[options.verb](options)
 
 
 def _up(options: argparse.Namespace) -> int:
+    from .making import up  # what only Linux has is imported on Linux only: other commands work elsewhere too
+
     begun = time.monotonic()
     twin, left_out = up(options.recording, options.node, options.name, lambda word: _say(f"{word} ..."))
     nodes = ", ".join(twin.about["nodes"])
@@ -77,6 +81,9 @@ def _summary(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def _down(options: argparse.Namespace) -> int:
+    from .folders import sweep
+    from .making import down
+
     for name in sweep():
         _say(f"removed what the ended twin {name} had left")
     running = twin_folders()
@@ -86,7 +93,10 @@ def _down(options: argparse.Namespace) -> int:
     if options.all:
         chosen: Sequence[TwinFolder] = running
     elif options.name is None:
-        chosen = [find_twin()] if len(running) != 1 else running
+        if len(running) > 1:
+            names = ", ".join(twin.name for twin in running)
+            raise TwinError(f"several twins are there: {names}. Name one, or give --all")
+        chosen = running
     else:
         chosen = [twin for twin in running if twin.name == options.name]
         if not chosen:
@@ -98,6 +108,8 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from .folders import sweep
+
     for name in sweep():
         _say(f"removed what the ended twin {name} had left")
     for twin in twin_folders():

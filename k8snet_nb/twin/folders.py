@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import TwinError
-from ..sources.twin_control import SOCKET, TwinFolder, twin_base, twin_folders
+from ..sources.twin_control import LOG, SOCKET, TwinFolder, twin_base, twin_folders
 
-__all__ = ["LOG", "held", "new_folder", "remove", "sweep"]
+__all__ = ["held", "new_folder", "remove", "sweep"]
 
-LOG = "log"
-_UNFINISHED, _STALE = ".new-", 60.0
+_UNFINISHED, _STALE = re.compile(r"\.k8snet-new-[0-9a-f]{16}"), 60.0
 _LONGEST_PATH = 107  # unix(7): sun_path has 108 bytes, the last one zero
 
 
@@ -35,9 +34,10 @@ def new_folder(name: str, named: bool) -> tuple[TwinFolder, BinaryIO]:
     if len(os.fsencode(base / f"{name}-99" / SOCKET)) > _LONGEST_PATH:
         raise TwinError(f"{base} is too long a path for a socket; set K8SNET_TWINS to a shorter one")
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    twin_folders()  # refuses a base that is somebody else's before anything waits for its lock
     with _alone(base):
         _sweep(base)
-        unfinished = base / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        unfinished = base / f".k8snet-new-{secrets.token_hex(8)}"
         unfinished.mkdir(mode=0o700)
         log = (unfinished / LOG).open("wb")
         fcntl.flock(log, fcntl.LOCK_EX)
@@ -75,7 +75,7 @@ def _sweep(base: Path) -> list[str]:
     ended = [twin for twin in twin_folders() if not held(twin)]
     for twin in ended:
         shutil.rmtree(twin.path, ignore_errors=True)
-    for folder in base.glob(f"{_UNFINISHED}*"):
+    for folder in (one for one in base.iterdir() if _UNFINISHED.fullmatch(one.name)):
         if time.time() - folder.lstat().st_mtime > _STALE and not _locked(folder / LOG):
             shutil.rmtree(folder, ignore_errors=True)
     return [twin.name for twin in ended]
@@ -87,7 +87,7 @@ def _locked(log: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who asks at the same time is not taken for the twin
     except BlockingIOError:
         return True
     finally:

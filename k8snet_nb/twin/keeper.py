@@ -25,6 +25,7 @@ from .inside import bury, child, in_network, run_tool
 from .links import run_batch, wire_batch
 from .model import WIRE, LeftOut, NodePlan, TwinPlan
 from .node_init import Node
+from .packets import receive, send
 from .requests import reply
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Keeper:
         """Have nodes that are prepared, and connected, built."""
         for name in names:
             self._told(name)
-            self.controls[name].send(b"go")
+            send(self.controls[name], b"go")
         for name in names:
             self._note(self._told(name))
 
@@ -123,7 +124,7 @@ class Keeper:
         control = self.controls[node]
         control.settimeout(_SECONDS)
         try:
-            data = control.recv(1 << 22)
+            data, _ = receive(control)
         except OSError as error:
             raise TwinError(f"node {node}: {error}; the twin's log says more") from None
         found = json.loads(data) if data else {"error": "it ended while it was built; the twin's log says why"}
@@ -190,7 +191,7 @@ class Keeper:
             raise TwinError(f"no node {request.get('node')!r} in this twin; there are {', '.join(self.controls)}")
         connection.settimeout(None)
         try:
-            socket.send_fds(control, [json.dumps(request).encode()], [connection.fileno()])
+            send(control, json.dumps(request).encode(), [connection.fileno()])
         except (BrokenPipeError, ConnectionResetError):
             why = f"node {request['node']} has ended (its first process died); the log of the twin may say why"
             raise TwinError(f"{why}. Bring the twin up again: k8snet twin down, k8snet twin up") from None
@@ -200,13 +201,13 @@ def _node_main(plan: NodePlan, zone: Zone | None, control: socket.socket) -> Non
     try:
         node = Node(plan, zone)
         node.prepare()
-        control.send(json.dumps({"prepared": True}).encode())
-        if control.recv(16) != b"go":
+        send(control, json.dumps({"prepared": True}).encode())
+        if receive(control)[0] != b"go":
             return
         left_out = [dataclasses.astuple(one) for one in node.build()]
-        control.send(json.dumps({"left_out": left_out}).encode())
+        send(control, json.dumps({"left_out": left_out}).encode())
     except (TwinError, OSError) as error:
-        control.send(json.dumps({"error": str(error)}).encode())
+        send(control, json.dumps({"error": str(error)}).encode())
         return
     node.run(control)
 

@@ -20,10 +20,11 @@ from typing import IO, Any, BinaryIO
 
 from ..errors import TwinError
 from ..sources.base import Source
-from ..sources.opening import open_source
+from ..sources.opening import BUNDLED, ENVIRONMENT
+from ..sources.recorded import open_recording
 from ..sources.transport import boot_command
-from ..sources.twin_control import ABOUT, SOCKET, TwinFolder
-from .folders import LOG, held, new_folder, remove
+from ..sources.twin_control import ABOUT, LOG, SOCKET, TwinFolder
+from .folders import held, new_folder, remove
 from .loading.steps import rule_steps
 from .model import LeftOut, TwinPlan
 from .planning.plan import plan_twin, with_rules
@@ -44,9 +45,7 @@ def up(
     ``nodes``: some of them, by default all of which there are facts. ``name``: of the twin, by default the recording's.
     Raises TwinError, SourceError, FactError.
     """
-    if not sys.platform.startswith("linux"):
-        raise TwinError("a twin needs a Linux kernel. Elsewhere use the container: docs/twin.md")
-    source = open_source(recording)
+    source = open_recording(_recording(recording))
     told(f"planning {source.name}")
     plan = with_rules(plan_twin(source, nodes), lambda node: rule_steps(source, node))
     folder, log = new_folder(name or _plain(source.name), named=name is not None)
@@ -59,6 +58,21 @@ def up(
         remove(folder)
         raise
     return folder, left_out
+
+
+def _recording(chosen: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """What was named; else what K8SNET_SOURCE names, unless that is the twin to be made; else the bundled one.
+
+    Raises TwinError for a source that changes: a twin is opened later by the recording that it was made from.
+    """
+    if chosen is None:
+        chosen = os.environ.get(ENVIRONMENT) or "twin"
+        chosen = BUNDLED if chosen.partition(":")[0] == "twin" else chosen
+    if isinstance(chosen, str) and chosen.partition(":")[0] in ("live", "node", "twin"):
+        raise TwinError(
+            f"{chosen!r} is no recording: make one (k8snet record OUT), then a twin of it (k8snet twin up OUT)"
+        )
+    return chosen
 
 
 def down(twin: TwinFolder, seconds: float = 10.0) -> None:

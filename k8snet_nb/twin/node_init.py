@@ -22,6 +22,7 @@ from . import spaces
 from .building import build_space, load_rules
 from .inside import child, in_network, run_tool
 from .model import LeftOut, Listener, NodePlan, PodPlan
+from .packets import receive
 from .requests import answer_request
 from .serving.servers import serve
 
@@ -47,6 +48,9 @@ class Node:
         """Own mounts and host name, and a sandbox process a pod: whoever waits may plug the wire in afterwards."""
         spaces.hide_machine()
         spaces.name_host(self.plan.name)
+        if len(self.plan.name) > spaces.LONGEST_HOST:
+            why = f"a host name has {spaces.LONGEST_HOST} bytes at most: this node's is cut there"
+            self.left_out.append(LeftOut(self.plan.name, "node.json", self.plan.name, why))
         for folder in (RUN, Path("/run/netns")):
             folder.mkdir(parents=True, exist_ok=True)
         for pod in sorted(self.plan.pods, key=lambda pod: pod.pids[:1] or (0,)):
@@ -190,7 +194,7 @@ class Node:
             readable, _, _ = select.select([control], [], [], 1.0)
             if not readable:
                 continue
-            data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+            data, fds = receive(control)
             if not data:
                 return
             for fd in fds:

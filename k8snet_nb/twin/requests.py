@@ -45,8 +45,13 @@ def answer_request(node: Node, request: Mapping[str, Any], connection: socket.so
             reply(connection, here[request["op"]](node, request))
         else:
             child(lambda: _elsewhere(node, request, connection))
-    except (K8snetError, OSError, KeyError, TypeError, ValueError) as error:
-        reply(connection, {"error": str(error)})
+    except Exception as error:  # noqa: BLE001 - with this process the whole node would end
+        reply(connection, {"error": _told(error)})
+
+
+def _told(error: Exception) -> str:
+    known = isinstance(error, K8snetError | OSError)
+    return str(error) if known else f"a request that cannot be read ({type(error).__name__}: {error})"
 
 
 def reply(connection: socket.socket, answer: Mapping[str, Any]) -> None:
@@ -73,8 +78,8 @@ def _elsewhere(node: Node, request: Mapping[str, Any], connection: socket.socket
             raise TwinError(f"a twin's node cannot {request.get('op')}")
         pid = node.network_of(request.get("pod"))
         reply(connection, in_network(pid, lambda: work(request)))
-    except (K8snetError, OSError, KeyError, TypeError, ValueError) as error:
-        reply(connection, {"error": str(error)})
+    except Exception as error:  # noqa: BLE001 - whoever asked is told
+        reply(connection, {"error": _told(error)})
 
 
 def _connect(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,9 +97,11 @@ def _tool(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sysctl(request: Mapping[str, Any]) -> dict[str, Any]:
-    path = Path("/proc/sys", request["path"])
-    before = path.read_text().strip()
-    write_sysctl(request["path"], str(request["value"]))
+    path = str(request["path"])
+    if not path.startswith("net/") or ".." in path.split("/"):  # as root the others would be this whole machine's
+        raise TwinError(f"{path!r} is no setting of a network namespace: net/... below /proc/sys")
+    before = Path("/proc/sys", path).read_text().strip()
+    write_sysctl(path, str(request["value"]))
     return {"before": before}
 
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from ..errors import TwinError
 
 __all__ = [
+    "LONGEST_HOST",
     "bind",
     "enter_mounts",
     "enter_network",
@@ -37,6 +38,9 @@ _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
 )  # fmt: skip
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
+
+LONGEST_HOST = 64
+"""Bytes of a host name (sethostname(2)); the API's names of nodes may have 253."""
 
 CONTAINER = (
     "Run it as root, or allow user namespaces, or use the container (docs/twin.md): docker run --privileged k8snet-twin"
@@ -146,8 +150,8 @@ def _enter(pid: int, kind: str, flag: int) -> None:
 
 
 def name_host(name: str) -> None:
-    """The host name in this UTS namespace."""
-    data = name.encode()
+    """The host name in this UTS namespace; of a name longer than :data:`LONGEST_HOST` its beginning."""
+    data = name.encode()[:LONGEST_HOST]
     _called(_libc.sethostname(data, len(data)), "naming the host")
 
 

@@ -18,7 +18,7 @@ from needs import need
 from twin.traces import Of, left_of, machine, of, of_folder, processes
 
 from k8snet_nb.errors import TwinError
-from k8snet_nb.sources.twin_control import TwinFolder, twin_folders
+from k8snet_nb.sources.twin_control import LOG, TwinFolder, twin_folders
 from k8snet_nb.twin.folders import held, sweep
 from k8snet_nb.twin.guest.guest import unavailable
 from k8snet_nb.twin.making import down, up
@@ -152,7 +152,7 @@ def test_a_guest_that_is_killed_is_told_and_leaves_nothing() -> None:
     with pytest.raises(TwinError, match="node node-three has ended"):
         twin.ask({"op": "nodestatus", "node": "node-three"})
     assert connected(twin) in ("ok", "refused", "timeout")  # it goes on, whatever is behind that Service now
-    assert "the guest ended" in (twin.path / "log").read_text(errors="replace")
+    assert "the guest ended" in (twin.path / LOG).read_text(errors="replace")
     down(twin)
     assert gone(of_it) == NOTHING
     assert machine() == before

@@ -164,6 +164,16 @@ def test_a_node_whose_interfaces_were_not_read_stands_in() -> None:
     assert "not read" in plan.left_out[0].why
 
 
+@pytest.mark.parametrize("chosen", [None, ["node-one"]])
+def test_a_node_called_as_the_twins_own_place_is_left_out(chosen: list[str] | None) -> None:
+    source = changed({"nodes": lambda listing: listing["items"].append(made_node("wire", "172.30.0.77"))})
+    known = ("node-one", "node-three", "node-two", "wire")
+    source.nodes = lambda: known if chosen is None else known[:3]
+    plan = plan_twin(source, chosen)
+    assert "wire" not in [one.name for one in plan.nodes]
+    assert any(one.text == "wire" and "of its own" in one.why for one in plan.left_out)
+
+
 def test_rules_are_added_to_nodes_but_not_to_stand_ins() -> None:
     @dataclasses.dataclass(frozen=True)
     class Said:

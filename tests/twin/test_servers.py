@@ -141,6 +141,16 @@ def test_a_mark_chooses_the_client_s_way(all_kinds: Pair) -> None:
     assert (marked.end, plain.end) == ("unreachable", "ok")
 
 
+def test_a_big_answer_is_as_big_as_asked(all_kinds: Pair) -> None:
+    said = raw(all_kinds, 8080, [b"GET /?bytes=4000 HTTP/1.1\r\nHost: x\r\n\r\n"])
+    assert len(said.partition(b"\r\n\r\n")[2]) == 4000
+    (answer,) = connecting(all_kinds.client, Plan("tcp", POD4, 8080, size=60_000))
+    assert answer.end == "ok"
+    for bad in ({"size": 60_001}, {"size": -1}, {"size": 9, "speaks": "dns"}):
+        with pytest.raises(Refused, match="size"):
+            Plan("tcp", POD4, 8080, **bad)  # type: ignore[arg-type]
+
+
 @FAMILIES
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_port_without_server_refuses(all_kinds: Pair, address: str, protocol: str) -> None:

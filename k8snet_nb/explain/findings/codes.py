@@ -25,7 +25,7 @@ class Code:
     next: str
 
 
-_TRANSLATE = "cluster.translate({service}, node={node}) shows what that node does with it (lesson 02); "
+_TRANSLATE = "cluster.translate({service}, node={node}) shows what that node does with it (lesson 09); "
 _PROXY = "then look at kube-proxy there: kubectl --namespace kube-system get pods -o wide | grep kube-proxy, its logs"
 _DRIFT_NEXT = {
     "SERVICE_NOT_PROGRAMMED": _TRANSLATE + _PROXY,

@@ -58,15 +58,17 @@ def listening_findings(
 
     Raises ValueError with the line that is no socket's.
     """
+    behind: dict[tuple[str, int, str], list[str]] = {}
     for service, one in endpoints:
         protocol = one.protocol.lower()
-        if not one.ready or one.port is None or protocol not in ("tcp", "udp"):
-            continue
-        if listening(sockets, protocol, one.address, one.port) is None:
-            what = f"no socket listens at {one.address} port {one.port}/{protocol}, and the API says ready"
-            yield Finding(
-                "ENDPOINT_NOT_LISTENING", what, node, service, pod, (proof,), f"{one.port}/{one.protocol.upper()}"
-            )
+        if one.ready and one.port is not None and protocol in ("tcp", "udp"):
+            behind.setdefault((one.address, one.port, protocol), []).append(service)
+    for (address, port, protocol), services in behind.items():
+        if listening(sockets, protocol, address, port) is None:
+            several = f" (behind {', '.join(services)})" if len(services) > 1 else ""
+            what = f"no socket listens at {address} port {port}/{protocol}, and the API says ready{several}"
+            only = services[0] if len(services) == 1 else None
+            yield Finding("ENDPOINT_NOT_LISTENING", what, node, only, pod, (proof,), f"{port}/{protocol.upper()}")
 
 
 def route_findings(here: NodeWays, others: Sequence[NodeWays]) -> Iterator[Finding]:

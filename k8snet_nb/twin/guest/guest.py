@@ -109,10 +109,14 @@ class Guest:
         apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount"]
         if os.geteuid() != 0:
             apart += ["--user", "--map-root-user"]
-        with theirs:
+        # not an argument: those are bounded (execve(2), 128 kB each), and everybody on the machine can read them
+        with theirs, os.fdopen(os.memfd_create("k8snet-guest-config"), "w+b") as held:
+            held.write(config.encode())
+            held.flush()
+            held.seek(0)
             return subprocess.Popen(
-                [*apart, "--", *boot_command("k8snet_nb.twin.guest.host"), config],
-                stdin=subprocess.DEVNULL,
+                [*apart, "--", *boot_command("k8snet_nb.twin.guest.host")],
+                stdin=held,
                 stdout=self._words,
                 stderr=self._words,
                 pass_fds=[theirs.fileno(), self._words],

@@ -38,8 +38,8 @@ exec {command}
 
 
 def main() -> None:
-    """``argv[1]``: JSON with ``control`` and ``words`` (descriptors), ``memory``, ``tap``, ``init`` and ``guest``."""
-    config = json.loads(sys.argv[1])
+    """On standard input: JSON with ``control``, ``words`` (descriptors), ``memory``, ``tap``, ``init``, ``guest``."""
+    config = json.load(sys.stdin)
     control = socket.socket(fileno=config["control"])
     _seclude(config["memory"])
     os.environ["TMPDIR"] = "/run"  # where its memory lies
@@ -66,9 +66,10 @@ def _seclude(memory: int) -> None:
     if libc.mount(b"tmpfs", b"/run", b"tmpfs", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV), size) != 0:
         raise OSError(ctypes.get_errno(), "a tmpfs on /run")
     attributes = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
-    libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
     writable = (ctypes.c_uint64 * 4)(0, _RDONLY, 0, 0)
-    libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/run", 0, writable, ctypes.sizeof(writable))
+    for where, flags, said in ((b"/", _AT_RECURSIVE, attributes), (b"/run", 0, writable)):
+        if libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, where, flags, said, ctypes.sizeof(said)) != 0:
+            raise OSError(ctypes.get_errno(), "this machine's files cannot be made read-only (needs Linux 5.12)")
 
 
 def _command(config: dict[str, Any], lines: list[int]) -> list[str]:

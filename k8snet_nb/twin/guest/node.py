@@ -21,6 +21,7 @@ from ...errors import GuestError, TwinError
 from ..building import has_ipvs
 from ..inside import bury, child, run_tool
 from ..model import BRIDGE, NodePlan
+from ..packets import receive, send
 from ..requests import reply
 from ..spaces import enter_network
 from .guest import Guest, unavailable
@@ -49,12 +50,12 @@ def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: soc
         enter_network(wire)
         _plug_in(tap)
         with Guest(NODE, tap=tap, bridge=BRIDGE, server="twin.guest.node:serve", config=config, lines=_LINES) as guest:
-            control.send(json.dumps(guest.request({"op": "left_out"})).encode())
+            send(control, json.dumps(guest.request({"op": "left_out"})).encode())
             _hand_on(guest, control)
     except TwinError as error:
         print(f"node {plan.name}: {error}", file=sys.stderr, flush=True)
         with suppress(OSError):
-            control.send(json.dumps({"error": str(error)}).encode())
+            send(control, json.dumps({"error": str(error)}).encode())
 
 
 def _plug_in(tap: str) -> None:
@@ -72,7 +73,7 @@ def _hand_on(guest: Guest, control: socket.socket) -> None:
         readable, _, _ = select.select([control.fileno(), guest.fileno()], [], [])
         if guest.fileno() in readable:
             raise TwinError(f"the guest ended; the last that it said: {guest.console()[-_LAST_WORDS:]}")
-        data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+        data, fds = receive(control)
         if not data:
             return
         for fd in fds:

@@ -77,11 +77,24 @@ class _Reader:
         try:
             return parse(self.source.read(ref))
         except FactMissing as error:
-            if fact in _EXPECTED or (fact == "ipvs-save.txt" and self._about().get("kube_proxy_mode") == "ipvs"):
+            if self._expected(fact):
                 self.left_out.append(LeftOut(self.node, fact, "", f"it was not recorded: {error.why}"))
         except FactBroken as error:
             self.left_out.append(LeftOut(self.node, fact, "", f"it cannot be read: {error.why}"))
         return None
+
+    def _expected(self, fact: str) -> bool:
+        """Whether a node that was read should have it: not where iptables of the other flavour told its rules."""
+        if fact == "ipvs-save.txt":
+            return self._about().get("kube_proxy_mode") == "ipvs"
+        legacy = fact.replace("tables-save", "tables-legacy-save")
+        return fact in _EXPECTED and (fact not in _SAVES or not self._has(legacy))
+
+    def _has(self, fact: str) -> bool:
+        try:
+            return bool(self.source.read(FactRef(fact, self.node)))
+        except (FactMissing, FactBroken):
+            return False
 
     def _about(self) -> dict[str, Any]:
         """node.json, empty where there is none."""

@@ -17,7 +17,7 @@ from ...parse.pods import PodValue
 from ...render import printable
 from ...sources.base import Source
 from .. import words
-from ..model import LeftOut, Listener, NodePlan, Step, TwinPlan, own_links
+from ..model import WIRE, LeftOut, Listener, NodePlan, Step, TwinPlan, own_links
 from .facts import ApiFacts, Notes, Reader, SpaceFacts, read_api, read_node
 from .listeners import Places, listeners, nameservers, node_dns
 from .nodes import BuiltNode, node_plan, proxied, stand_in
@@ -90,7 +90,9 @@ def _chosen(source: Source, nodes: Sequence[str] | None, notes: Notes) -> list[s
     found: dict[str, None] = {}
     for name in known if nodes is None else [name for name in known if name in nodes]:
         try:
-            found[words.api_name(name)] = None
+            if words.api_name(name) == WIRE:
+                raise ValueError(f"a twin has a place of its own that is called {WIRE}")
+            found[name] = None
         except ValueError as error:
             notes.add(None, "node.json", name, error)
     for name in list(found)[MOST_NODES:]:
@@ -138,6 +140,9 @@ def _stand_ins(
     found: list[BuiltNode] = []
     for name in api.nodes:
         if name in there:
+            continue
+        if name == WIRE:
+            notes.add(name, "nodes.json", name, f"a twin has a place of its own that is called {WIRE}")
             continue
         ips = [ip for ip in _node_ips(api, name) if ip in api.nodes[name].ips("InternalIP")]
         if len(built) + len(found) >= MOST_NODES or not ips:
