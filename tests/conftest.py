@@ -6,12 +6,13 @@ import os
 
 import pytest
 from hypothesis import settings
+from needs import required
 
 import k8snet_nb as kn
 from k8snet_nb.sources.opening import BUNDLED
 
-# made-up examples a property: a few each time the tests run; K8SNET_EXAMPLES=500 looks longer
-settings.register_profile("k8snet", max_examples=int(os.environ.get("K8SNET_EXAMPLES", "30")))
+# examples a property, where it does not say itself: few at a desk, more where everything is required (CI), or as asked
+settings.register_profile("k8snet", max_examples=int(os.environ.get("K8SNET_EXAMPLES") or (100 if required() else 30)))
 settings.load_profile("k8snet")
 
 

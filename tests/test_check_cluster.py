@@ -69,7 +69,7 @@ def test_what_could_not_be_checked_at_all(copy: Path, capsys: pytest.CaptureFixt
     assert cli.main(["check-cluster", str(copy / "nowhere")]) == 2
     assert cli.main(["check-cluster", "--node", "nosuch"]) == 2
     assert cli.main(["check-cluster", "--agents", str(RECORDING)]) == 2
-    assert "for the source live" in capsys.readouterr().err
+    assert "add --source live" in capsys.readouterr().err
 
 
 def test_hostile_text_does_not_reach_the_terminal(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
