@@ -43,8 +43,8 @@ class LivePane:
         return live_bundle(self.layout, self._text, self._html)
 
 
-# JupyterLab centres tables and sets their cells flush right unless they are a cell's own output. A widget's content is a
-# flex item, as wide as its widest table unless it is told that it may be narrower: then text beside it wraps.
+# JupyterLab centres tables and sets their cells flush right unless they are a cell's own output. A widget's content is
+# a flex item, as wide as its widest table unless it is told that it may be narrower: then text beside it wraps.
 _STYLE = (
     "<style>.k8snet-pane.jp-RenderedHTMLCommon table {margin: 0 0 1em}"
     " .k8snet-pane :is(th, td) {text-align: left !important} .k8snet-pane img {max-width: 100%}"

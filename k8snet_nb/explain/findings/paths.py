@@ -58,16 +58,16 @@ def listening_findings(
 
     Raises ValueError with the line that is no socket's.
     """
-    behind: dict[tuple[str, int, str], list[str]] = {}
+    behind: dict[tuple[str, int, str], dict[str, None]] = {}
     for service, one in endpoints:
         protocol = one.protocol.lower()
         if one.ready and one.port is not None and protocol in ("tcp", "udp"):
-            behind.setdefault((one.address, one.port, protocol), []).append(service)
+            behind.setdefault((one.address, one.port, protocol), {})[service] = None
     for (address, port, protocol), services in behind.items():
         if listening(sockets, protocol, address, port) is None:
             several = f" (behind {', '.join(services)})" if len(services) > 1 else ""
             what = f"no socket listens at {address} port {port}/{protocol}, and the API says ready{several}"
-            only = services[0] if len(services) == 1 else None
+            only = next(iter(services)) if len(services) == 1 else None
             yield Finding("ENDPOINT_NOT_LISTENING", what, node, only, pod, (proof,), f"{port}/{protocol.upper()}")
 
 
