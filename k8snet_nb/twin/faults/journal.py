@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,10 @@ class Verdict:
         return self.code and self.where
 
 
+class _SaidNo(TwinError):
+    """A tool refused: it changed nothing."""
+
+
 class Journal:
     """One twin's fault: at most one at a time. ``folder``: the twin's; ``ask``: how a node of it is asked."""
 
@@ -66,34 +70,42 @@ class Journal:
         """Make a fault. What was done is taken back when a part of it fails. Raises Refused, TwinError."""
         broken = Broken(code, fault.symptom, fault.what, fault.where, ())
         self._begin(broken)
+        done = broken.undo
         try:
             for change in fault.changes:
                 if change.undo is not None:  # written first: who dies now leaves a file that mends
                     broken = Broken(*_parts(broken), (*broken.undo, (change.node, change.undo)))
                     self._write(broken)
                 self._do(change.node, change.do)
+                done = broken.undo
+        except _SaidNo:  # that step did nothing, so there is nothing of it to take back
+            self._take_back(done)
+            raise
         except BaseException:
-            for node, request in reversed(broken.undo):
-                with suppress(TwinError):
-                    self._do(node, request)
-            self._path.unlink(missing_ok=True)
+            self._take_back(broken.undo)
             raise
         return broken
+
+    def _take_back(self, undo: Sequence[tuple[str, Request]]) -> list[str]:
+        """Undo, the last first; returns what went wrong. The file stays unless all of it went well."""
+        failed = []
+        for node, request in reversed(undo):
+            try:
+                self._do(node, request)
+            except TwinError as error:
+                failed.append(str(error))
+        if not failed:
+            self._path.unlink(missing_ok=True)
+        return failed
 
     def mend(self) -> Broken | None:
         """Take it back; what it was, None when nothing was broken. Raises TwinError, then it is still broken."""
         broken = self.read()
         if broken is None:
             return None
-        failed = []
-        for node, request in reversed(broken.undo):
-            try:
-                self._do(node, request)
-            except TwinError as error:
-                failed.append(str(error))
+        failed = self._take_back(broken.undo)
         if failed:
             raise TwinError(f"not all of it could be mended ({failed[0]}); take the twin down and up again")
-        self._path.unlink(missing_ok=True)
         return broken
 
     def judge(self, code: str, where: str) -> Verdict:
@@ -121,7 +133,7 @@ class Journal:
         """One request. A tool that says no, a server that does not start: TwinError."""
         told = self._ask(node, dict(request))
         if told.get("status"):
-            raise TwinError(f"node {node}: {' '.join(request['argv'])}: {str(told.get('said', '')).strip()}")
+            raise _SaidNo(f"node {node}: {' '.join(request['argv'])}: {str(told.get('said', '')).strip()}")
         if told.get("problems"):
             raise TwinError(f"node {node}: {told['problems'][0]}")
 
