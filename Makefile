@@ -13,7 +13,7 @@ lab: setup ## Open JupyterLab at the first lesson (ARGS=--no-browser over ssh)
 	@$(PYTHON_IN_VENV) -m k8snet_nb.cli lab $(ARGS)
 
 test: check ## Lint, types, import contract, unit and browser tests, strict run of every notebook (ARGS=-x ...)
-	@$(PYTHON_IN_VENV) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=60 tests notebooks $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n auto --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=60 tests notebooks $(ARGS)
 
 check: setup ## Only ruff, mypy and the import contract
 	@$(PYTHON_IN_VENV) -m ruff check .

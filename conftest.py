@@ -12,6 +12,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("K8SNET_SOURCE", None)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker a core, four at most: many tests wait for kernels of notebooks, a browser, a guest."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, saying what it lacks; fail where everything is required."""
     from needs import lacking, required  # on the path only once pytest has read its options
