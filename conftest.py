@@ -12,6 +12,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("K8SNET_SOURCE", None)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker a core, four at most: many tests wait for kernels of notebooks, a browser, a guest."""
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -329,7 +329,9 @@ def test_ipv6_ladder_and_hairpin() -> None:
             assert not outcome.unknown
             answers = lab.connect(spaces[pods[0]], "fd00:32::5", 80, protocol=protocol, count=90)
             expected = {c.address: float(c.probability or 0) for c in outcome.choices}
-            shares_agree(expected, Counter(answer.server for answer in answers), 90)
+            met = Counter(answer.server for answer in answers if answer.end != "timeout")
+            assert met.total() >= 88  # a busy machine may be late for a datagram
+            shares_agree(expected, met, met.total())
             masquerade = {c.address: c.masquerade for c in outcome.choices}
             assert masquerade == {pods[0]: True, pods[1]: False, pods[2]: False}
             assert all((answer.peer != pods[0]) == masquerade[answer.server] for answer in answers)

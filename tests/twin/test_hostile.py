@@ -40,10 +40,12 @@ TOOLS = {
 """Every command of a twin on this kernel: not one of their words is a recording's; that comes on standard input."""
 WRITES = re.compile(
     r"/dev/null|/proc/sys/kernel/ns_last_pid|/run/xtables\.lock|/run/netns(/[\w.-]+)?|/run/k8snet(/(cgroup|resolv)-\d+)?"
-    r"|/proc/sys/net/(?!.*\.\.)[\w.@:/-]+"
+    r"|.*/__pycache__(/[\w.-]+)?|/proc/sys/net/(?!.*\.\.)[\w.@:/-]+"
 )
-"""Beside the twin's folder: all of it in the twin's own /run and /proc. What a namespace shows below /proc/sys/net is
-its own; that this machine's is not written is seen by comparing it."""
+"""Beside the twin's folder and what this Python keeps of its modules: all of it in the twin's own /run and /proc.
+
+What a namespace shows below /proc/sys/net is its own; that this machine's is not written is seen by comparing it.
+"""
 
 
 @pytest.mark.parametrize("seed", range(12))
