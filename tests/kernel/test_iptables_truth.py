@@ -327,11 +327,11 @@ def test_ipv6_ladder_and_hairpin() -> None:
         for protocol in ("tcp", "udp"):
             outcome = evaluate(rules, Packet(6, protocol, "fd00:32::5", 80, pods[0], "pod"), view)
             assert not outcome.unknown
-            answers = lab.connect(spaces[pods[0]], "fd00:32::5", 80, protocol=protocol, count=90)
+            sent = lab.connect(spaces[pods[0]], "fd00:32::5", 80, protocol=protocol, count=90)
+            answers = [answer for answer in sent if answer.end != "timeout"]
+            assert len(answers) >= 88  # the first is sometimes lost while neighbours are looked for
             expected = {c.address: float(c.probability or 0) for c in outcome.choices}
-            met = Counter(answer.server for answer in answers if answer.end != "timeout")
-            assert met.total() >= 88  # a busy machine may be late for a datagram
-            shares_agree(expected, met, met.total())
+            shares_agree(expected, Counter(answer.server for answer in answers), len(answers))
             masquerade = {c.address: c.masquerade for c in outcome.choices}
             assert masquerade == {pods[0]: True, pods[1]: False, pods[2]: False}
             assert all((answer.peer != pods[0]) == masquerade[answer.server] for answer in answers)
