@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from .show.enter import enter
     from .show.exercise import exercise
+    from .show.find_fault import find_fault
     from .show.full_table import fill_a_table
     from .show.investigate import investigate
     from .show.panel import panel

@@ -1,10 +1,10 @@
-"""Hostile text made printable. Below all the rest, so that errors too can show what a cluster said."""
+"""Hostile text made printable, a socket as text. Below all the rest: errors too show what a cluster said."""
 
 from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["printable"]
+__all__ = ["printable", "socket_text"]
 
 
 def printable(value: object, *, keep: str = "") -> str:
@@ -18,3 +18,8 @@ def printable(value: object, *, keep: str = "") -> str:
         else (f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}")
         for char in text
     )
+
+
+def socket_text(address: str, port: object) -> str:
+    """``address:port``, an IPv6 address in brackets (RFC 3986)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -152,3 +153,13 @@ def test_the_kernels_log_by_either_way() -> None:
     called = files._dated(by_call, "").decode().splitlines()
     text = lambda line: line.split("] ", 1)[1]  # noqa: E731
     assert {text(line) for line in called[-5:]} <= {text(line) for line in device}
+
+
+def test_a_line_of_the_kernels_log_without_a_time_is_not_lost() -> None:
+    """Where printk writes no times, the full table would be logged and not seen."""
+    said = (
+        "<4>nf_conntrack: table full, dropping packet\n<4>[   12.5] nf_conntrack: table full, again\n<6>[1.0] other\n"
+    )
+    first, second = files._dated(said, "nf_conntrack").decode().splitlines()
+    assert first == "nf_conntrack: table full, dropping packet"
+    assert re.fullmatch(r"\[.* \d{4}\] nf_conntrack: table full, again", second)

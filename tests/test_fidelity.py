@@ -94,6 +94,9 @@ def test_where_nobody_listens_any_silence_is_right() -> None:
 
 def test_limits_explain_and_a_contradiction_is_never_explained() -> None:
     assert told(replace(TWO, limits=("rule 7",)), met(48, A)).verdict == "explained"
+    # what was never sent is explained by nothing
+    assert told(replace(TWO, limits=("rule 7",))).verdict == "differs"
+    assert told(replace(TWO, limits=("rule 7",)), ended(4, "")).verdict == "differs"
     # what may stop a packet explains silence, not another endpoint
     stops = replace(TWO, stops=("a policy",))
     assert told(stops, ended(48, "timeout")).verdict == "explained"

@@ -303,3 +303,17 @@ def test_links_in_a_circle_and_names_beyond_a_file_systems_bound(copy: Path) -> 
     fact.unlink()
     rules = kn.open(copy).network_model()
     assert rules[1].verdict == "holds"
+
+
+def test_who_told_a_fact_is_what_was_noted_of_it(copy: Path) -> None:
+    """A fact that netlink told is not said to be a program's, whose version is known as well."""
+    edit(copy / "nodes/node-one/node.json", lambda about: about.update(told_by={"addr.json": "netlink"}))
+    source = open_recording(copy)
+    assert source.whose(FactRef("addr.json", "node-one")) == "netlink"
+    assert source.whose(FactRef("route.json", "node-one")) == "ip utility, iproute2-7.3.0, libbpf 1.7.0"
+
+
+def test_a_recording_knows_its_place_from_everywhere(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twin is opened later, from another folder, by the recording that it was made from."""
+    monkeypatch.chdir(copy.parent)
+    assert open_recording(copy.name).where == str(copy)

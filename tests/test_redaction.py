@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +190,23 @@ def test_two_redactions_have_nothing_in_common(redacted: tuple[kn.Cluster, Redac
     other = Redactor()
     record(open_recording(BUNDLED), tmp_path / "out", nodes=[], redaction=other)
     assert other.addresses.address("10.244.3.4") != redacted[1].addresses.address("10.244.3.4")
+
+
+def test_what_a_recording_notes_of_single_facts_is_renamed_too(tmp_path: Path) -> None:
+    """node.json of a recording that was made live has a time and a teller for each fact, by pod."""
+    made = tmp_path / "made"
+    shutil.copytree(BUNDLED, made)
+    file = made / "nodes/node-one/node.json"
+    noted = {"pods/shop/cart-865f99cbb8-j49cc/resolv.conf": "2026-11-23T06:36:47Z"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "times": noted, "told_by": noted}))
+    record(open_recording(made), tmp_path / "out", redaction=Redactor())
+    (about,) = [
+        about
+        for path in (tmp_path / "out").glob("nodes/*/node.json")
+        if "times" in (about := json.loads(path.read_text())) and about["times"]
+    ]
+    (key,) = about["times"]
+    assert re.fullmatch(r"pods/[^/]+/[^/]+/resolv\.conf", key)
+    assert (tmp_path / "out/nodes" / about["node"] / key).exists(), "it is still the fact's own place"
+    assert key in about["told_by"]
+    assert "cart-865f99cbb8-j49cc" not in json.dumps(about)

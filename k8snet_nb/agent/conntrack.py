@@ -21,7 +21,17 @@ from typing import Any
 
 from .kernel import Missing
 
-__all__ = ["DumpFilter", "Events", "Unavailable", "dump", "sample", "stats_text", "table", "unavailable"]
+__all__ = [
+    "DumpFilter",
+    "Events",
+    "Unavailable",
+    "dump",
+    "none_tracked",
+    "sample",
+    "stats_text",
+    "table",
+    "unavailable",
+]
 
 _NETFILTER = 12
 _CTNETLINK = 1 << 8
@@ -295,14 +305,14 @@ def table(said: dict[str, Any] | None = None) -> bytes:
     try:
         wanted = DumpFilter(**said) if said else None
         _filter_attributes(wanted or DumpFilter())  # one that is none is refused even where there is nothing to choose
-        if _none_tracked() and unavailable() is None:
+        if none_tracked() and unavailable() is None:
             return _NOTHING
         return b"".join(dump(wanted))
     except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise Missing("a filter that is none: %s" % error, "failed") from None
 
 
-def _none_tracked() -> bool:
+def none_tracked() -> bool:
     """Whether this namespace's table is empty. A dump would walk the connections of all namespaces to find none."""
     try:
         with open(_COUNT) as file:

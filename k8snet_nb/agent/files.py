@@ -18,7 +18,7 @@ _LOG_LINES = 10_000
 _SYSCTLS = ("net/netfilter", "net/ipv4/ip_forward", "net/ipv4/vs")
 _REVERSE_PATH = "/proc/sys/net/ipv4/conf/*/rp_filter"
 _SEVERAL_LINES = 64
-_STAMPED = re.compile(r"<\d+>\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? (.*)")
+_STAMPED = re.compile(r"<\d+>(?:\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? )?(.*)")
 
 
 def sysctls() -> tuple[bytes, str | None]:
@@ -124,13 +124,17 @@ def _syslog() -> str | None:
 
 
 def _dated(said: str, word: str) -> bytes:
-    """Lines as syslog(2) has them (``<4>[  12.345678] text``, perhaps ``[  T1]`` before the text), as ``dmesg -T``."""
+    """Lines as syslog(2) has them (``<4>[  12.345678] text``, perhaps ``[  T1]`` before the text), as ``dmesg -T``.
+
+    Lines without a time keep none.
+    """
     started = _boot_time()
     lines: list[str] = []
     for line in said.split("\n"):
         found = _STAMPED.match(line) if word in line else None
         if found is not None and word in found[2]:
-            lines.append("[%s] %s\n" % (time.ctime(started + float(found[1])), found[2]))
+            when = "[%s] " % time.ctime(started + float(found[1])) if found[1] else ""
+            lines.append("%s%s\n" % (when, found[2]))
     return "".join(lines[:_LOG_LINES]).encode()
 
 

@@ -11,7 +11,7 @@ import site
 
 from . import ipvs as ipvs_netlink
 from .command import find_tool, run, short
-from .conntrack import stats_text
+from .conntrack import none_tracked, stats_text
 from .kernel import Missing, loadable_by_asking
 from .learned import Learned
 
@@ -150,20 +150,11 @@ def _find_pyroute2() -> None:
         site.main()
 
 
-def _tracked() -> int | None:
-    """How many connections the table of this namespace holds; most pods' own tables hold none."""
-    try:
-        with open("/proc/sys/net/netfilter/nf_conntrack_count") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
-
-
 def conntrack(*options: str) -> Told:
     """``conntrack`` with some options; where the tool is missing the kernel itself, for its counters and its list."""
     if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_max"):
         raise Missing("not loaded: the kernel tracks no connections (no nf_conntrack)")
-    if options[:1] == ("-L",) and _tracked() == 0:
+    if options[:1] == ("-L",) and none_tracked():
         return b"", "/proc/sys/net/netfilter/nf_conntrack_count, which is 0"
     if find_tool("conntrack") is not None and not loadable_by_asking("nf_conntrack_netlink"):
         return _tool(["conntrack", *options])

@@ -30,7 +30,10 @@ def add_check_cluster(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds <= 600:  # NaN is in no order
         raise argparse.ArgumentTypeError("give seconds from 0 to 600")
     return seconds

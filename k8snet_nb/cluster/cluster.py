@@ -279,9 +279,10 @@ class Cluster(Shown):
         Columns: code severity node service port pod subject what means next evidence. ``severity`` is error, warning,
         unknown (it could not be judged: the fact and why) or info; ``evidence`` a tuple of
         :class:`~k8snet_nb.facts.Evidence`. Codes: :data:`k8snet_nb.explain.findings.CODES`. ``node``: only what is
-        judged of that node. Raises NotFound for a node that is not there, and nothing else.
+        judged of that node. Raises NotFound for a node that is not there, FactMissing where the API told of no nodes.
 
-        ``settle``: on a live source, read again after so many seconds; the column ``state`` is as in :meth:`drift`.
+        ``settle``: on a live source, read again after so many seconds; ``state`` is ``confirmed``
+        when the first reading had such a finding of the same node, Service, port and pod.
         """
         return findings_frame(self, node, settle)
 

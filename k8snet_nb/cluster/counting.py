@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import K8snetError, NotFound, TwinError
+from ..errors import NotFound, Refused, TwinError
 from ..explain.entry import find_target
 from ..explain.pod_network import VethPair
+from ..text import socket_text
 from .sending import place_of, twin_source
 
 if TYPE_CHECKING:
@@ -95,25 +96,24 @@ def _packets(cluster: Cluster, node: str, pod: str | None, name: str) -> dict[st
 
 
 def _rules(cluster: Cluster, place: Place) -> dict[str, int]:
+    if place.node.proxy_mode != "iptables":  # other modes have no ladder
+        return {}
     try:
-        ladder = place.node.ladder(place.service, place.port)
-    except K8snetError:  # another mode, or no ladder for this one: nothing is counted
+        ladder = place.node.ladder(place.service, place.port, 6 if ":" in place.address else 4)
+    except Refused:  # no endpoints: nothing is chosen
         return {}
     return {f"rule to {rung.endpoint}": rung.packets for rung in ladder.rungs if rung.packets is not None}
 
 
 def _ipvs(cluster: Cluster, place: Place) -> dict[str, int]:
-    try:
-        stats = place.node.ipvs_stats()
-    except K8snetError:
+    if place.node.proxy_mode != "ipvs":
         return {}
+    stats = place.node.ipvs_stats()
     mine = stats[(stats["service"] == place.service) & (stats["address"] == place.address)]
-    return {f"real server {_socket(row)}": int(row["connections"]) for row in mine.to_dict("records")}
-
-
-def _socket(row: Mapping[Any, Any]) -> str:
-    address = f"[{row['server']}]" if ":" in row["server"] else row["server"]
-    return f"{address}:{row['server_port']}"
+    return {
+        f"real server {socket_text(row['server'], row['server_port'])}": int(row["connections"])
+        for row in mine.to_dict("records")
+    }
 
 
 COUNTERS: dict[str, Callable[[Cluster, Place], dict[str, int]]] = {

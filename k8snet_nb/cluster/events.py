@@ -14,7 +14,7 @@ from ..facts import Evidence, FactRef
 from ..parse.conntrack_counters import CountSeries, parse_count_series
 from ..parse.conntrack_events import ConntrackEvents, decode_events, parse_events
 from .inside import check_seconds
-from .tracking import kernel_of
+from .tracking import Kernel, kernel_of
 
 if TYPE_CHECKING:
     from ..sources.agents import Watching
@@ -33,23 +33,21 @@ class FeedEnded(Refused):
 def node_events(cluster: Cluster, node: str, seconds: float) -> ConntrackEvents:
     """The recorded events, or those of the next seconds. Raises FactMissing with the reason."""
     ref = FactRef(_FACT, node)
-    if kernel_of(cluster) is None:
+    kernel = kernel_of(cluster)
+    if kernel is None:
         text = cluster.source.read(ref)
         events = parse_events(text, where=ref.where)
         lines = tuple(line.decode("utf-8", "replace") for line in text.split(b"\n")[:3] if line)
         says = f"{len(events):,} events; the first {len(lines)} are quoted"
     else:
-        events, dropped = _listen(cluster, ref, check_seconds(seconds))
+        events, dropped = _listen(kernel, ref, check_seconds(seconds))
         lines = ()
         says = f"{len(events):,} events in {seconds:g} s, read from the kernel by netlink"
         says += f"; the kernel dropped events {dropped:,} times" if dropped else ""
     return events.told_by(Evidence(ref, cluster.source.command(ref), lines, says))
 
 
-def _listen(cluster: Cluster, ref: FactRef, seconds: float) -> tuple[ConntrackEvents, int]:
-    kernel = kernel_of(cluster)
-    if kernel is None:
-        raise AssertionError
+def _listen(kernel: Kernel, ref: FactRef, seconds: float) -> tuple[ConntrackEvents, int]:
     watching = kernel.watch(ref)
     pieces: list[bytes] = []
     times: list[float | None] = []

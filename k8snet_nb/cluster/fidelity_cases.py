@@ -77,25 +77,17 @@ def _addresses(cluster: Cluster, service: ServiceValue, port: ServicePort, entry
     if entry == "node_port":
         if not port.node_port:
             return ()
-        mine = [ip for ip in node.ips if _is_ip(ip)]
+        mine = [ip for ip in node.ips if ip_family(ip)]
         others = [name for name in cluster.source.nodes() if name in cluster.api.nodes and name != node.name]
         beyond = [name for name in others if name > node.name] or others
-        far = [ip for ip in cluster.node(min(beyond)).ips if _is_ip(ip)] if beyond else []
+        far = [ip for ip in cluster.node(min(beyond)).ips if ip_family(ip)] if beyond else []
         families = {family: next((ip for ip in far if ip_family(ip) == family), None) for family in (4, 6)}
         found = [*mine, *(ip for ip in families.values() if ip)]
         return tuple(ip for ip in found if ip_family(ip) in (service.families or (4,)))
     listed = {
         "cluster_ip": service.cluster_ips, "external_ip": service.external_ips, "load_balancer": service.load_balancer
     }  # fmt: skip
-    return tuple(ip for ip in listed[entry] if _is_ip(ip))
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return tuple(ip for ip in listed[entry] if ip_family(ip))
 
 
 def _clients(
@@ -107,7 +99,7 @@ def _clients(
     for several in ([p for p in pods if p.key in ends], [p for p in pods if p.key not in ends]):
         if several:
             yield Client("pod", several[0].key, next(ip for ip in several[0].ips if ip_family(ip) == family))
-    if not any(ip_family(ip) == family for ip in node.ips if _is_ip(ip)):
+    if not any(ip_family(ip) == family for ip in node.ips):
         return
     yield Client("node", f"node {node.name}", None)
     first = source.outside.get(family)

@@ -41,6 +41,8 @@ __all__ = ["COLUMNS", "finding_of", "findings_frame", "search"]
 
 COLUMNS = "code severity node service port pod subject what means next evidence".split()
 _LASTING = ("FACT_MISSING", "FACT_BROKEN", "NOT_CHECKED")
+_NAMED = ("ROUTE_ASTRAY", "RP_FILTER_DROPS", "DUPLICATE_ADDRESS", "ENDPOINT_POD_GONE")
+"""A node may have several of these, and what tells them apart is in their words, which hold no counts."""
 
 
 def findings_frame(cluster: Cluster, node: str | None, settle: float) -> pd.DataFrame:
@@ -77,14 +79,15 @@ _TEXTS = ("node", "service", "pod", "port")
 def _same(found: Finding) -> tuple[str | None, ...] | None:
     if found.code in _LASTING:
         return None
-    # `what` holds counts, which change between two readings of the same trouble
-    return (found.code, found.node, found.service, found.port, found.pod)
+    # `what` holds counts, which change between two readings of the same trouble; not so in those of _NAMED
+    about = found.what if found.code in _NAMED else ""
+    return (found.code, found.node, found.service, found.port, found.pod, about)
 
 
 def search(cluster: Cluster, node: str | None = None) -> tuple[tuple[Finding, ...], int]:
     """Every finding, the worst first, and how many checks could be done. ``node``: only what is judged of that one.
 
-    Raises NotFound for a node that is not there.
+    Raises NotFound for a node that is not there, FactMissing where the API told of no nodes.
     """
     looking = _Search(cluster)
     if node is not None:
@@ -192,6 +195,7 @@ class _Search:
         facts = node_facts(cluster, node)
         for pod in [p for p in self._pods() if p.node == node and p.phase == "Running"]:
             self.judge("its inside", partial(self._pod, pod, facts), node, pod.key)
+            self.judge(POD_FEEDS["sockets.txt"], partial(heard, cluster, pod), node, pod.key)
             self.judge(POD_FEEDS["resolv.conf"], partial(_resolv_conf, cluster, pod), node, pod.key)
         return iter(())
 
@@ -201,7 +205,7 @@ class _Search:
         if getattr(veth, "reason", "") == "no_interface_data":
             ref = FactRef("addr.json", pod.node, pod.key)
             self.gaps.append(Gap(ref.fact, _why(self.cluster, ref), POD_FEEDS[ref.fact], ref.node, ref.pod))
-        return chain(inside_findings(pod, box, veth), heard(self.cluster, pod))
+        return inside_findings(pod, box, veth)
 
 
 def _resolv_conf(cluster: Cluster, pod: PodValue) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import pandas as pd
 from ..errors import FactMissing
 from ..explain.flows import TIMEOUTS, FlowDirectory, explain_flows
 from ..facts import Evidence, FactRef
+from ..parse.api import ip_family
 from ..parse.conntrack_counters import parse_sysctl
 from ..parse.conntrack_table import ConntrackTable
 from ..parse.services import ServicePort, ServiceValue
@@ -60,7 +61,7 @@ def flow_directory(cluster: Cluster, node: str) -> FlowDirectory:
     ready: dict[str, list[tuple[str, int]]] = {}
     ending: dict[str, list[tuple[str, int]]] = {}
     for service in cluster.api.services.values():
-        addresses = (*service.cluster_ips, *service.external_ips, *filter(_is_ip, service.load_balancer))
+        addresses = (*service.cluster_ips, *service.external_ips, *filter(ip_family, service.load_balancer))
         for port in service.ports:
             name = f"{service.key}:{port.name or port.port}"
             protocol = port.protocol.lower()
@@ -81,14 +82,6 @@ def flow_directory(cluster: Cluster, node: str) -> FlowDirectory:
         service_networks=_service_networks(cluster),
         node=node,
     )
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _endpoints(

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["journey_of"]
 
 _STOPPED = ("rejected", "dropped")
-_RULES = {
-    "iptables": {4: "iptables-save.txt", 6: "ip6tables-save.txt"},
-    "ipvs": {4: "ipvs-save.txt", 6: "ipvs-save.txt"},
-}
 
 
 def journey_of(
@@ -46,7 +42,7 @@ def journey_of(
     pod, near = _client(cluster, src)
     value = cluster.service(service).value
     target = find_target(value, port, "cluster_ip", family, near.ips)
-    ground = _ground(cluster, near)
+    ground = _ground(cluster, near, target.family)
     client = (
         _party(cluster, pod, near, target.family) if pod and not pod.host_network else _host(near, pod, ground, target)
     )
@@ -59,7 +55,7 @@ def journey_of(
     same = home is not None and home.name == near.name
     server = _server(cluster, end, home, target)
     entry, answered = _tracked(cluster, client.address, target, end, near, None if same else home)
-    ground = replace(ground, mode=way.mode, rules_fact=_rules_fact(way.mode, target.family), tracked=entry)
+    ground = replace(ground, mode=way.mode, rules_fact=_rules_fact(near, way.mode, target.family), tracked=entry)
     if way.mode == "ipvs":
         ground = replace(ground, ipvs=_ipvs_memory(cluster, near, target, end, entry))
     far = None if home is None or same else _far(cluster, home, target, end, client, answered, entry)
@@ -91,6 +87,9 @@ def _party(cluster: Cluster, pod: PodValue, node: Node, family: int) -> Party:
     if address is None:
         raise Refused(printable(f"pod {pod.key} has no IPv{family} address: it cannot reach an IPv{family} Service"))
     view = pod_facts(cluster, pod)
+    fact = FactRef("route6.json" if family == 6 else "route.json", pod.node, pod.key)
+    if not any(r.network.version == family for r in view.routes or ()) and not cluster.source.has(fact):
+        view = replace(view, routes=None)  # those of the other family tell nothing of this one
     return Party(f"pod {pod.key}", address, view=view, pair=veth_of(view, node_facts(cluster, node.name)))
 
 
@@ -152,7 +151,7 @@ def _listening(cluster: Cluster, node: str, pod: str | None, end: End, target: T
     return (Evidence(ref, cluster.source.command(ref), (line,), says) if line else None), True
 
 
-def _ground(cluster: Cluster, node: Node) -> Ground:
+def _ground(cluster: Cluster, node: Node, family: int) -> Ground:
     forwarding = None
     try:
         value = parse_sysctl(cluster.source.read(FactRef("sysctl.txt", node.name))).get("net.ipv4.ip_forward")
@@ -161,12 +160,15 @@ def _ground(cluster: Cluster, node: Node) -> Ground:
         pass  # then whether it forwards is said to be unknown
     facts = node_facts(cluster, node.name)
     if facts is not None and facts.routes is not None:
-        facts = replace(facts, routes=node.routes())  # of both families
+        facts = replace(facts, routes=node.routes() if family in node.route_families() else None)  # of both families
     return Ground(node.name, node.ips, facts, forwarding=forwarding)
 
 
-def _rules_fact(mode: str | None, family: int) -> str | None:
-    return "nft.json" if mode == "nftables" else _RULES.get(mode or "", {}).get(family)
+def _rules_fact(node: Node, mode: str | None, family: int) -> str | None:
+    """The fact that the rules of that mode were read from: iptables has two, one a flavour."""
+    if mode == "iptables":
+        return node.rules.iptables(family).fact
+    return {"nftables": "nft.json", "ipvs": "ipvs-save.txt"}.get(mode or "")
 
 
 def _far(
@@ -174,7 +176,7 @@ def _far(
     entry: Tracked | None,
 ) -> Ground:  # fmt: skip
     """The server's node: what its rules do with what arrives, and its own entry of the connection."""
-    ground = replace(_ground(cluster, home), tracked=answered)
+    ground = replace(_ground(cluster, home, target.family), tracked=answered)
     source = entry.answered_to if entry else (client.address if end.masquerade in (False, "hairpin") else None)
     packet = Packet(target.family, target.protocol, end.address, end.port, source, "outside")
     try:
@@ -182,7 +184,7 @@ def _far(
         outcome = home.rules.evaluate(packet, home.view())
     except FactError as error:
         return replace(ground, rules_trouble=str(error))
-    return replace(ground, mode=mode, outcome=outcome, rules_fact=_rules_fact(mode, target.family))
+    return replace(ground, mode=mode, outcome=outcome, rules_fact=_rules_fact(home, mode, target.family))
 
 
 def _tracked(

@@ -23,7 +23,10 @@ _HEADINGS = ("NODE", "MODE", "SERVICE", "BY", "CLIENT", "RULES", "SEEN", "MASQUE
 
 
 def verify_twin(options: argparse.Namespace) -> int:
-    """Print the table; 0 where all is the same or explained, 1 where something differs. Raises K8snetError."""
+    """Print the table; 0 where all is the same or explained, 1 where something differs, 2 where nothing was tried.
+
+    Raises K8snetError.
+    """
     with Cluster(TwinSource(options.name)) as cluster:
         frame = fidelity_frame(cluster, options.service, options.node, options.count, _progress)
     if options.json:
@@ -31,7 +34,11 @@ def verify_twin(options: argparse.Namespace) -> int:
     else:
         for line in (*_table(frame, options.all), *_reasons(frame), _sum(frame)):
             print(printable(line))
-    return int(not len(frame) or bool((frame.verdict == "differs").any()))
+    if not frame["count"].sum():
+        why = "choose a Service with an address, and nodes whose rules can be read"
+        print(f"k8snet: no connection was made: {why}", file=sys.stderr)
+        return 2
+    return int(bool((frame.verdict == "differs").any()))
 
 
 def _progress(word: str) -> None:

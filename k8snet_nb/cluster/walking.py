@@ -209,14 +209,17 @@ def _end(way: _Way, node: Node, packet: Packet, choice: Choice) -> list[End]:
 
     def end(verdict: str, why: str = "", doubt: str = "") -> list[End]:
         chance, masquerade = choice.probability, choice.masquerade
-        lost = lost_answer(cluster, way.passed, home or "", way.client, packet.family)
-        if verdict == "delivered" and lost:
+        delivered = verdict == "delivered"
+        lost = lost_answer(cluster, way.passed, home or "", way.client, packet.family) if delivered else ""
+        if lost:
             verdict, why = "unanswered", lost
         return [End(choice.address, choice.port, label, home, chance, masquerade, verdict, why, doubt)]
 
     if local or (home == node.name and who.kind == "node"):
         return end("delivered", "to a process of the node, if one listens")
     route = route_to(choice.address, node.routes())
+    if route is None and packet.family not in node.route_families():
+        return end("unknown", f"the IPv{packet.family} routes of {node.name} were not collected")
     if route is None or route.type in ("blackhole", "unreachable", "prohibit"):
         return end("no route", f"{node.name} has no route to it")
     ref = FactRef("route.json", node.name)

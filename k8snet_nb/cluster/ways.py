@@ -33,10 +33,10 @@ def between_nodes(cluster: Cluster) -> Iterator[Finding]:
 
 
 def heard(cluster: Cluster, pod: PodValue) -> Iterator[Finding]:
-    """Endpoints that are this pod and where nobody listens; nothing where its sockets were not collected."""
+    """Endpoints that are this pod and where nobody listens. Raises FactMissing where its sockets were not collected."""
     ref = FactRef("sockets.txt", pod.node, pod.key)
     services = cluster.api.services_of_pods.get(pod.key, ())
-    if not services or pod.host_network or not cluster.source.has(ref):
+    if not services or pod.host_network:
         return iter(())
     text = cluster.source.read(ref).decode("utf-8", "replace")
     mine = [(s, e) for s in services for e in cluster.api.endpoints.get(s, ()) if e.pod == pod.key]

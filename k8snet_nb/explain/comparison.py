@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..text import socket_text
 from .programmed import Endpoints
 from .translation import Backend, Translation, share_text
 
@@ -48,20 +49,16 @@ def compared(answer: Translation, wanted: Endpoints | None) -> Comparison:
     same = same and not uneven
     if answer.partial or answer.unknown or (same and any(b.probability is None for b in answer.backends)):
         same = None
-    shares = {_socket(b.address, b.port): b.probability for b in answer.backends}
+    shares = {socket_text(b.address, b.port): b.probability for b in answer.backends}
     return Comparison(
         answer.node, answer.mode, answer.port, answer.target.family, answer.action, len(have), shares,
         answer.masquerade, answer.affinity, same, "; ".join(words) or "as the EndpointSlices say",
     )  # fmt: skip
 
 
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def _share(backend: Backend) -> str:
-    return f"{share_text(backend.probability)} to {_socket(backend.address, backend.port)}"
+    return f"{share_text(backend.probability)} to {socket_text(backend.address, backend.port)}"
 
 
 def _list(sockets: list[tuple[str, int]]) -> str:
-    return ", ".join(_socket(*socket) for socket in sockets)
+    return ", ".join(socket_text(*socket) for socket in sockets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..text import socket_text
 from .expected import Expected
 from .programmed import Endpoints, Key, Programmed
 
@@ -125,4 +126,4 @@ def _drift(
 
 
 def _texts(sockets: Endpoints) -> tuple[str, ...]:
-    return tuple(sorted(f"[{a}]:{p}" if ":" in a else f"{a}:{p}" for a, p in sockets))
+    return tuple(sorted(socket_text(a, p) for a, p in sockets))

@@ -12,12 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..text import socket_text
 from .outcome import Action
 from .spread import DOUBT, chance, chi_square
 from .translation import Translation
 from .walk import End, Walk
 
-__all__ = ["SILENT", "Expected", "Judged", "Seen", "endpoint_text", "expected_of", "judge"]
+__all__ = ["SILENT", "Expected", "Judged", "Seen", "expected_of", "judge"]
 
 SILENT = "no answer"
 _ENDS = {"rejected": "refused", "dropped": "timeout", "unanswered": "timeout"}
@@ -74,11 +75,6 @@ class Judged:
     affinity: str
 
 
-def endpoint_text(address: str, port: int) -> str:
-    """``10.0.0.1:80``, ``[fd00::1]:80``."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def expected_of(
     translation: Translation, walk: Walk, listens: Callable[[str, int], bool], nodes: Collection[str]
 ) -> Expected:
@@ -91,7 +87,7 @@ def expected_of(
         shares[category] = _sum(shares[category], end.chance) if category in shares else end.chance
         if end.verdict == "unknown":
             limits.append(end.why or f"where {end.address} is, is not known")
-        if category == endpoint_text(end.address, end.port):
+        if category == socket_text(end.address, end.port):
             masquerade[category] = end.masquerade
     return Expected(
         translation.action, shares, masquerade, nodes, translation.affinity,
@@ -103,7 +99,7 @@ def _category(end: End, listens: Callable[[str, int], bool]) -> str:
     if end.verdict in _ENDS:
         return _ENDS[end.verdict]
     if end.verdict != "no route" and listens(end.address, end.port):
-        return endpoint_text(end.address, end.port)
+        return socket_text(end.address, end.port)
     return SILENT
 
 
@@ -121,7 +117,7 @@ def _at_odds(translation: Translation, ends: Sequence[End]) -> Iterable[str]:
     by_end = {(end.address, end.port): end for end in ends}
     backends = {(b.address, b.port): b for b in translation.backends}
     for key, backend in backends.items():
-        name = endpoint_text(*key)
+        name = socket_text(*key)
         end = by_end.get(key)
         if end is None:
             if backend.node in (None, translation.node):
@@ -132,7 +128,7 @@ def _at_odds(translation: Translation, ends: Sequence[End]) -> Iterable[str]:
                 f"walk says {end.chance}, {end.masquerade}"
             )
     if backends and set(by_end) - set(backends) and set(backends) <= set(by_end):
-        further = ", ".join(endpoint_text(*key) for key in sorted(set(by_end) - set(backends)))
+        further = ", ".join(socket_text(*key) for key in sorted(set(by_end) - set(backends)))
         yield f"walk may come to {further}, translate never chooses that"
 
 
@@ -149,14 +145,16 @@ def judge(expected: Expected, seen: Sequence[Seen]) -> Judged:
     problems += [*_masquerade_amiss(expected, seen), *_affinity_amiss(expected, chosen)]
     stopped = set(found) - set(expected.shares) <= _NOBODY and len(problems) == len(set(found) - set(expected.shares))
     limits = "; ".join((*expected.limits, *(expected.stops if stopped else ())))
-    verdict = "same" if not problems else ("explained" if limits and not expected.at_odds else "differs")
+    unsent = not seen or any(not one.end for one in seen)
+    explained = limits and not unsent and not expected.at_odds
+    verdict = "same" if not problems else ("explained" if explained else "differs")
     why = "; ".join(dict.fromkeys(problems)) + (f". Limit: {limits}" if problems and limits else "")
     return Judged(verdict, why, dict(found), likely, _masquerade_words(expected, seen), _affinity_words(chosen))
 
 
 def _seen_category(one: Seen, shares: Mapping[str, Fraction | None]) -> str:
     if one.end == "ok":
-        return endpoint_text(one.server, one.port)
+        return socket_text(one.server, one.port)
     return SILENT if one.end not in shares and one.end in _NOBODY and SILENT in shares else one.end or "not sent"
 
 
@@ -174,7 +172,7 @@ def _by_client(seen: Sequence[Seen]) -> dict[str, Counter[str]]:
     chosen: dict[str, Counter[str]] = {}
     for one in seen:
         if one.end == "ok":
-            chosen.setdefault(one.client, Counter())[endpoint_text(one.server, one.port)] += one.count
+            chosen.setdefault(one.client, Counter())[socket_text(one.server, one.port)] += one.count
     return chosen
 
 
@@ -199,7 +197,7 @@ def _seen_masquerade(one: Seen, wanted: bool | str | None, nodes: Collection[str
 
 
 def _wanted(expected: Expected, one: Seen) -> bool | None:
-    said = expected.masquerade.get(endpoint_text(one.server, one.port))
+    said = expected.masquerade.get(socket_text(one.server, one.port))
     return one.server == one.local if said == "hairpin" else (said if isinstance(said, bool) else None)
 
 
@@ -209,7 +207,7 @@ def _masquerade_amiss(expected: Expected, seen: Sequence[Seen]) -> Iterable[str]
         if one.end != "ok" or wanted is None:
             continue
         was = _seen_masquerade(one, wanted, expected.nodes)
-        name = endpoint_text(one.server, one.port)
+        name = socket_text(one.server, one.port)
         if was is not None and was != wanted:
             yield f"{name} saw {one.peer}, called by {one.local}: masquerade should be {_WORDS[wanted]}"
         elif was and one.peer not in expected.nodes:

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ..render import Report, Shown
+from ..text import socket_text
 from .translation import Translation, share_text
 
 __all__ = ["Sent", "chance", "chi_square"]
@@ -65,12 +66,12 @@ class Sent(Shown):
     @property
     def answered(self) -> dict[str, int]:
         """How often each endpoint (``address:port``) answered."""
-        return dict(Counter(_endpoint(a["server"], a["port"]) for a in self.answers if a["end"] == "ok"))
+        return dict(Counter(socket_text(a["server"], a["port"]) for a in self.answers if a["end"] == "ok"))
 
     @property
     def shares(self) -> dict[str, Fraction | None]:
         """The endpoints that the rules choose from, with their shares."""
-        return {_endpoint(b.address, b.port): b.probability for b in self.translation.backends}
+        return {socket_text(b.address, b.port): b.probability for b in self.translation.backends}
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -108,7 +109,7 @@ class Sent(Shown):
         """How they ended, and each endpoint's count beside its share."""
         t = self.translation.target
         ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
-        to = f"{_endpoint(t.address, t.port)}/{t.protocol}"
+        to = f"{socket_text(t.address, t.port)}/{t.protocol}"
         title = f"{len(self.answers)} connections from {self.client} to {to}: {ends}"
         rows = tuple(
             (name, pod, share_text(share), "" if expected is None else f"{expected:g}", answered)
@@ -131,13 +132,9 @@ class Sent(Shown):
         return tuple(notes)
 
     def _pods(self) -> dict[str, str | None]:
-        known: dict[str, str | None] = {_endpoint(b.address, b.port): b.pod for b in self.translation.backends}
-        said = {_endpoint(a["server"], a["port"]): str(a["pod"]) for a in self.answers if a["end"] == "ok"}
+        known: dict[str, str | None] = {socket_text(b.address, b.port): b.pod for b in self.translation.backends}
+        said = {socket_text(a["server"], a["port"]): str(a["pod"]) for a in self.answers if a["end"] == "ok"}
         return {**said, **known}
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _expected(share: Fraction | None, total: int) -> float | None:

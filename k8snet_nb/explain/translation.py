@@ -10,6 +10,7 @@ from typing import get_args
 from ..facts import Evidence, FactRef
 from ..parse.services import Endpoint, ServiceValue
 from ..render import Report, Shown
+from ..text import socket_text
 from .entry import Target
 from .outcome import Action, Choice, Client, Outcome, Step
 
@@ -106,13 +107,13 @@ class Translation(Shown):
     def report(self) -> Report:
         """The endpoints with their shares, what else is known, each client's branch, and the rules that decided."""
         t = self.target
-        by = f"by {t.entry.replace('_', ' ')} {_socket(t.address, t.port)}/{t.protocol}"
+        by = f"by {t.entry.replace('_', ' ')} {socket_text(t.address, t.port)}/{t.protocol}"
         where = f"on {self.node} ({self.mode or 'no mode'}), from {_client_words(self.client)}"
         title = f"{self.service} port {self.port}, {by}, {where}: {_ACTIONS[self.action]}"
         rows = tuple(
             (
                 share_text(b.probability),
-                _socket(b.address, b.port),
+                socket_text(b.address, b.port),
                 b.pod,
                 b.node,
                 _masquerade_text(b.masquerade),
@@ -120,7 +121,7 @@ class Translation(Shown):
             )
             for b in self.backends
         )
-        rows += tuple(("draining", _socket(b.address, b.port), b.pod, b.node, "", b.weight) for b in self.draining)
+        rows += tuple(("draining", socket_text(b.address, b.port), b.pod, b.node, "", b.weight) for b in self.draining)
         headings = ("SHARE", "ENDPOINT", "POD", "NODE", "MASQUERADED", "WEIGHT")
         columns = 6 if any(row[5] is not None for row in rows) else 5  # weights are IPVS's alone
         shown = tuple(row[:columns] for row in rows)
@@ -158,10 +159,6 @@ _ACTIONS = {
 
 def _client_words(client: str) -> str:
     return {"pod": "a pod of this node", "node": "the node itself", "outside": "outside"}.get(client, client)
-
-
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def share_text(share: Fraction | None) -> str:

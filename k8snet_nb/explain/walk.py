@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from ..facts import Evidence
 from ..render import Report, Shown
+from ..text import socket_text
 from .outcome import Step
 from .translation import share_text
 
@@ -72,7 +73,7 @@ class Walk(Shown):
         rows = [(hop.node, hop.place, hop.says) for hop in self.hops]
         for end in self.ends:
             chance = "" if end.chance == 1 else f"{share_text(end.chance)}: "
-            socket = f"[{end.address}]:{end.port}" if ":" in end.address else f"{end.address}:{end.port}"
+            socket = socket_text(end.address, end.port)
             says = f"{chance}{end.verdict} at {socket}, {end.who}" + (f" ({end.why})" if end.why else "")
             rows.append((end.node or "", "end", says))
         notes = [f"Not evaluated: {what}" for what in self.not_evaluated] + [

@@ -14,6 +14,7 @@ import pandas as pd
 
 from .. import render
 from ..facts import Evidence
+from ..text import socket_text
 from .columns import Column, Number, Text, duplicated
 
 __all__ = ["COLUMNS", "NUMBERS", "ConntrackTable", "Problem", "absent", "drop_duplicates", "joined", "told_twice"]
@@ -227,7 +228,7 @@ def _way(entry: Mapping[Any, Any], side: str) -> str:
     def end(address: str, port: int | None) -> str:
         if port is None:
             return address
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return socket_text(address, port)
 
     source, sport, destination, dport = (entry[f"{side}_{part}"] for part in _TUPLE)
     return f"{end(source, sport)} > {end(destination, dport)}"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from ..errors import FactBroken
+from ..text import socket_text
 
 __all__ = ["Forward", "Identity", "RealServer", "VirtualServer", "parse_rules"]
 
@@ -80,7 +81,7 @@ class VirtualServer(NamedTuple):
         """``tcp 10.32.0.1:443``, ``fwmark 7``: for people and as a key."""
         if self.fwmark is not None:
             return f"fwmark {self.fwmark}" + (" IPv6" if self.family == 6 else "")
-        return f"{self.protocol} {endpoint(self.address or '', self.port or 0)}"
+        return f"{self.protocol} {socket_text(self.address or '', self.port or 0)}"
 
 
 class Text:
@@ -146,11 +147,6 @@ _BEGINNINGS = (
     ("table ", "nft list ruleset"),
     ("{", "nft -j list ruleset"),
 )
-
-
-def endpoint(address: str, port: int) -> str:
-    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def split_endpoint(text: str) -> tuple[int, str, int]:

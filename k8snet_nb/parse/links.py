@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..facts import FactRef
@@ -63,6 +64,7 @@ class Link:
         )
 
 
+@lru_cache(maxsize=256)  # one question asks for the same interfaces many times
 def parse_links(content: bytes, ref: FactRef) -> tuple[Link, ...]:
     """Interfaces of one namespace, in the order of their index. Raises FactBroken naming the bad item."""
     links = [_link(item, n, ref) for n, item in enumerate(json_list(content, ref))]
@@ -130,6 +132,7 @@ class Route:
         return f"{kind}{dst}{paths}{source}"
 
 
+@lru_cache(maxsize=256)
 def parse_routes(content: bytes, ref: FactRef) -> tuple[Route, ...]:
     """Routes of one namespace and family, every table. Raises FactBroken naming the bad item."""
     return tuple(_route(item, number, ref) for number, item in enumerate(json_list(content, ref)))

@@ -8,8 +8,8 @@ import sys
 import threading
 
 from ..errors import K8snetError
-from ..sources.base import Source
-from ..sources.opening import open_live, open_source
+from ..sources.base import Closable, Source
+from ..sources.opening import ENVIRONMENT, open_live, open_source
 from .over_time import Spans, seconds_of
 from .recorder import record
 from .redact import Redactor
@@ -73,9 +73,8 @@ def _record(options: argparse.Namespace) -> int:
         spans = Spans(*(seconds_of(text) if text else 0.0 for text in (options.series, options.events)))
         print(record(source, options.out, options.node, redactor, _bar(), spans, dns=not options.no_dns))
     finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
+        if isinstance(source, Closable):
+            source.close()
     return 0
 
 
@@ -84,7 +83,7 @@ def source_of(wanted: str | None, options: argparse.Namespace, nodes: list[str] 
 
     ``without``: what to tell where it does not. None is what ``kn.open()`` opens. Raises K8snetError.
     """
-    wanted = wanted or os.environ.get("K8SNET_SOURCE")
+    wanted = wanted or os.environ.get(ENVIRONMENT)
     if wanted != "live":
         if options.agents or options.context:
             raise K8snetError("--agents and --context are for a live cluster: add --source live, or leave them out")

@@ -68,7 +68,8 @@ class Asker:
             reply = self._replies[key] = self._live.ask(server, query, transport)
             if reply.why.startswith("not sent"):
                 self.stopped = "the time for the questions of one pod was used up"
-            self._silent[server] = 0 if reply.message is not None else self._silent.get(server, 0) + 1
+            else:
+                self._silent[server] = 0 if reply.message is not None else self._silent.get(server, 0) + 1
         return self._replies[key]
 
 

@@ -74,15 +74,11 @@ class RecordingFolder:
 
     def write_fact(self, ref: FactRef, content: bytes) -> None:
         """Write one fact to its place."""
-        if ref.node is None:
-            self.write(f"api/{ref.fact}.json", content)
-        else:
-            self.write(f"nodes/{ref.node}/{f'pods/{ref.pod}/' if ref.pod else ''}{ref.fact}", content)
+        self.write(_place(ref), content)
 
     def has(self, ref: FactRef) -> bool:
         """Whether that fact was written."""
-        name = f"api/{ref.fact}.json" if ref.node is None else f"nodes/{ref.node}/{ref.fact}"
-        return self.path.joinpath(*safe_parts(name)).is_file()
+        return self.path.joinpath(*safe_parts(_place(ref))).is_file()
 
     def begin_node(self, node: str) -> None:
         """Take away what an interrupted writing left of a node: some of its pods may be gone by now."""
@@ -115,3 +111,10 @@ class RecordingFolder:
 
 def _as_json(about: dict[str, Any]) -> bytes:
     return (json.dumps(about, indent=1) + "\n").encode()
+
+
+def _place(ref: FactRef) -> str:
+    """Where a fact's file is, below the folder."""
+    if ref.node is None:
+        return f"api/{ref.fact}.json"
+    return f"nodes/{ref.node}/{f'pods/{ref.pod}/' if ref.pod else ''}{ref.fact}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from ..text import socket_text
 from .addresses import AddressMap
 from .iptables_ranges import without_ranges
 from .pseudonyms import Pseudonyms, chain_hash
@@ -65,8 +66,8 @@ class RuleRedaction:
             self._hashes[chain_hash(old, 16)] = chain_hash(new, 16)
             for address, number in endpoints:
                 mapped = self.addresses.address(address)
-                self._hashes[chain_hash(old + _socket(address, number), 16)] = chain_hash(
-                    new + _socket(mapped, number), 16
+                self._hashes[chain_hash(old + socket_text(address, number), 16)] = chain_hash(
+                    new + socket_text(mapped, number), 16
                 )
 
     def chain(self, name: str) -> str:
@@ -182,7 +183,3 @@ class RuleRedaction:
             told = re.sub(r'comment "([^"]*)"', lambda m: f'comment "{self.comment(m[1])}"', " ".join(words))
             lines.append(self.addresses.strict(self.names.marks(self.names.interfaces(told))))
         return "\n".join(lines)
-
-
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -66,6 +66,10 @@ class Wanted:
     spans: Spans = field(default_factory=Spans)
 
 
+_NOTED = ("errors", "commands", "times", "told_by")
+"""What node.json says of single facts, by their names or by ``pods/NAMESPACE/POD/FACT``."""
+
+
 @dataclass(slots=True)
 class _Notes:
     """What node.json says of a node's facts."""
@@ -124,6 +128,8 @@ class Work:
             left_out = self._write(ref, content)
             if left_out:
                 errors[resource] = self.missing[resource] = left_out
+            else:  # what an interrupted attempt had noted is over
+                errors.pop(resource, None)
             if resource == "version":
                 self.folder.about["kubernetes"] = _version(content)
             when = self.source.time(ref)
@@ -158,7 +164,7 @@ class Work:
             about = json.loads(self.source.read(FactRef("node.json", node)))
         except FactError as error:
             self.missing[f"{node}/node.json"] = error.why
-        notes = _Notes(self._said(node, about, "errors"), self._said(node, about, "commands"))
+        notes = _Notes(*(self._said(node, about, what) for what in _NOTED))
         files: dict[str, bytes] = {}
         refs = [ref for ref in (*node_refs(self.source, node), *pod_refs(self.source, node)) if self._fits(ref)]
         for ref, content, why in self._contents([ref for ref in refs if self.wanted.dns or ref.fact != "dns.jsonl"]):
@@ -167,7 +173,8 @@ class Work:
                 files[ref.pod] = content
         for ref, content, why in self._collected(node, files):
             self._take(ref, content, why, notes)
-        self._node_json(node, {**about, **notes.as_json()})
+        rest = {name: said for name, said in about.items() if name not in _NOTED}
+        self._node_json(node, {**rest, **notes.as_json()})
         self.done += 1
         self.progress(f"node {node}", self.done, self.total)
 
@@ -194,12 +201,12 @@ class Work:
         if ref.pod is None:
             command = self.source.command(ref)
             notes.commands[key] = command if command == command_for(ref) else self._text(command)
-        told_by = getattr(self.source, "whose", lambda _ref: None)(ref)
+        told_by = self.source.whose(ref)
         if told_by:
             notes.told_by[key] = told_by
 
     def _said(self, node: str, about: dict[str, Any], what: str) -> dict[str, str]:
-        """What a recording says already of errors or commands of its node, under the new names."""
+        """What a recording says already of the facts of its node, under the new names."""
         said = about.get(what)
         if self.source.kind != "recorded" or not isinstance(said, dict):
             return {}

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from ..explain.translation import Backend, Translation, share_text
 from ..explain.waypoints import waypoints
 from ..render import bundle, escape, printable, text_table
+from ..text import socket_text
 
 __all__ = ["TranslationDrawing", "draw_translation"]
 
@@ -41,10 +42,6 @@ class _Row:
 
     text: str
     node: str | None
-
-
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _short(text: str, most: int) -> str:
@@ -79,7 +76,7 @@ def _rows(answer: Translation) -> list[_Row]:
     rest = [backend for _, backends in groups[NODES:] for backend in backends]
     if rest:
         rows.append(_Row(f"and {len(rest)} more on {len(groups) - NODES} other nodes{_total(rest)}", None))
-    rows += [_Row(f"draining: {_socket(b.address, b.port)}", b.node) for b in answer.draining[:4]]
+    rows += [_Row(f"draining: {socket_text(b.address, b.port)}", b.node) for b in answer.draining[:4]]
     return rows
 
 
@@ -87,7 +84,7 @@ def _line(backend: Backend) -> str:
     share = "" if backend.probability is None else f"{backend.probability}  "
     weight = "" if backend.weight in (None, 1) else f"  weight {backend.weight}"
     pod = f"  {_short(backend.pod, 36)}" if backend.pod else ""
-    return f"{share}{_socket(backend.address, backend.port)}{pod}{weight}"
+    return f"{share}{socket_text(backend.address, backend.port)}{pod}{weight}"
 
 
 def _total(backends: list[Backend]) -> str:
@@ -114,7 +111,7 @@ def _figure(answer: Translation) -> Figure:
     target, mode = answer.target, answer.mode or "no mode"
     title = f"{answer.service} port {answer.port} on {answer.node} ({mode}), by {target.entry.replace('_', ' ')}"
     _text(axes, 1, 0.8, printable(title), weight="bold")
-    socket = f"{_socket(target.address, target.port)}/{target.protocol}"
+    socket = f"{socket_text(target.address, target.port)}/{target.protocol}"
     client_end = _box(axes, 1, middle, _client(answer), _FILLS[1])
     address_at = max(client_end + 4, 20)
     address_end = _box(axes, address_at, middle, socket, _FILLS[3])
@@ -195,7 +192,7 @@ class TranslationDrawing:
         """The drawing in words."""
         answer = self.translation
         target = answer.target
-        by = f"{_socket(target.address, target.port)}/{target.protocol}"
+        by = f"{socket_text(target.address, target.port)}/{target.protocol}"
         way = " -> ".join([_client(answer), by, *waypoints(answer)])
         many = len(answer.backends)
         ends = f"{many} endpoint{'s' if many != 1 else ''}"
@@ -206,7 +203,8 @@ class TranslationDrawing:
     def text(self) -> str:
         """The way in one line, then the endpoints with their shares."""
         rows = [
-            (share_text(b.probability), _socket(b.address, b.port), b.pod, b.node) for b in self.translation.backends
+            (share_text(b.probability), socket_text(b.address, b.port), b.pod, b.node)
+            for b in self.translation.backends
         ]
         table = text_table(rows, ("SHARE", "ENDPOINT", "POD", "NODE")) if rows else ""
         return "\n".join(part for part in (self.alt, table) if part)

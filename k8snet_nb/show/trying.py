@@ -46,10 +46,7 @@ class TryIt(LivePane):
         self._controls = widgets.VBox()
         offer = [] if self._cluster else [self._offer.layout]
         self.layout = widgets.VBox([self._controls, self._pane, *offer])
-        if self._cluster is None:
-            self._show(f"Try it: {wish.words}.", ONLY_READ, f"<p>{_as_html(ONLY_READ)}</p>")
-        else:
-            self._use(self._cluster)
+        self._use(self._cluster)
 
     def send(self) -> None:
         """Send what the controls say, in a thread of its own; one sending at a time."""

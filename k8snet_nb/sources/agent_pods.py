@@ -87,7 +87,6 @@ class AgentPods:
         self._held = _Held(connection, settings)
         self._connection = connection
         self._ready_namespace = threading.Lock()
-        self._stopped = threading.Event()
         self._starting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._finalizer = weakref.finalize(self, self._held.clear)
 
@@ -100,14 +99,17 @@ class AgentPods:
         with self._held.lock:
             return tuple(sorted(node for node, agent in self._held.agents.items() if agent.alive))
 
-    def agent(self, node: str) -> Agent:
-        """The node's agent, started if there is none or it went away. Raises AgentError with what is in the way."""
+    def agent(self, node: str, stopped: threading.Event | None = None) -> Agent:
+        """The node's agent, started if there is none or it went away. Raises AgentError with what is in the way.
+
+        ``stopped``: ends the waiting once it is set.
+        """
         with self._starting[node]:
             with self._held.lock:
                 known = self._held.agents.get(node)
             if known is not None and known.alive:
                 return known
-            started = self._start(node)
+            started = self._start(node, stopped or threading.Event())
             self._held.keep(node, started)
             return started
 
@@ -122,50 +124,50 @@ class AgentPods:
         ``told`` is called with a node and a word of where it is, from several threads; ``go_on`` now and then, and
         raises to stop.
         """
+        stopped = threading.Event()
 
         def one(node: str) -> tuple[str, str | None]:
             say = told or (lambda _node, _word: None)
             say(node, "starting")
             try:
-                self.agent(node)
+                self.agent(node, stopped)
             except AgentError as error:
                 say(node, f"failed: {error}")
                 return node, str(error)
             say(node, "ready")
             return node, None
 
-        self._stopped.clear()
         try:
             found = together(one, list(nodes), self.settings.at_once, go_on)
             return {node: why for node, why in found if why is not None}
         except BaseException:  # interrupted: those that are still coming up end their waiting
-            self._stopped.set()
+            stopped.set()
             raise
 
-    def _start(self, node: str) -> Agent:
+    def _start(self, node: str, stopped: threading.Event) -> Agent:
         if self._held.over.is_set():
             raise AgentError(_CLOSED)
         with self._ready_namespace:
-            self._namespace()
+            self._namespace(stopped)
         name = self._job(node)
         try:
-            return self._converse(node, self._pod(node, name))
+            return self._converse(node, self._pod(node, name, stopped), stopped)
         except AgentError:
-            if name in self._held.jobs or self._stopped.is_set():
+            if name in self._held.jobs or stopped.is_set():
                 raise
         # the pod of an earlier session, which ended just now or cannot start: once more, with a new one
         delete_job(self._connection, self.settings.namespace, name, wait=True)
-        return self._converse(node, self._pod(node, self._job(node)))
+        return self._converse(node, self._pod(node, self._job(node), stopped), stopped)
 
-    def _pod(self, node: str, job: str) -> str:
-        return running_pod(self._connection, node, job, self.settings, self._stopped.is_set)
+    def _pod(self, node: str, job: str, stopped: threading.Event) -> str:
+        return running_pod(self._connection, node, job, self.settings, stopped.is_set)
 
-    def _namespace(self) -> None:
+    def _namespace(self, stopped: threading.Event) -> None:
         name, until = self.settings.namespace, time.monotonic() + self.settings.patience
         path = f"/api/v1/namespaces/{name}"
         found = self._connection.ask("GET", path)
         while found.ok and (found.json().get("status") or {}).get("phase") == "Terminating":
-            if time.monotonic() > until or self._stopped.wait(1.0):
+            if time.monotonic() > until or stopped.wait(1.0):
                 raise AgentError(f"namespace {name} is being deleted, and is not gone yet. Ask again when it is")
             found = self._connection.ask("GET", path)
         if found.ok or found.status == 403:  # not allowed to look is no reason not to try
@@ -194,7 +196,7 @@ class AgentPods:
             delete_job(self._connection, namespace, name, wait=True)
         raise AgentError(f"agent of {node}: an old Job {name} does not go away. Try `k8snet clean`")
 
-    def _converse(self, node: str, pod: str) -> Agent:
+    def _converse(self, node: str, pod: str, stopped: threading.Event) -> Agent:
         settings = self.settings
         command = agent_command(settings.lock, settings.heartbeat, settings.node_pid, LIMIT)
         query = [("container", "agent"), ("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
@@ -206,7 +208,7 @@ class AgentPods:
                 break
             except AgentError as error:
                 passing = error.status == 429 or (error.status or 0) >= 500
-                if wait is None or not passing or self._stopped.wait(wait):
+                if wait is None or not passing or stopped.wait(wait):
                     raise exec_refused(error, node, settings) from None
         stream = ExecStream(socket)
         try:
@@ -284,8 +286,9 @@ def clean(connection: Connection, namespace: str) -> list[str]:
         told.append(f"deleted Job {name} in namespace {namespace}")
     found = connection.ask("GET", f"/api/v1/namespaces/{namespace}").json()
     labels = (found.get("metadata") or {}).get("labels") or {}
-    pods = connection.ask("GET", f"/api/v1/namespaces/{namespace}/pods").json().get("items")
-    if labels.get("app.kubernetes.io/managed-by") == "k8snet" and not [p for p in pods or [] if not _agents(p)]:
+    pods = connection.ask("GET", f"/api/v1/namespaces/{namespace}/pods")
+    known_empty = pods.ok and all(map(_agents, pods.json().get("items") or ()))
+    if labels.get("app.kubernetes.io/managed-by") == "k8snet" and known_empty:
         gone = connection.ask("DELETE", f"/api/v1/namespaces/{namespace}")
         if not gone.ok:
             raise refused(gone, "delete", "namespaces", None, f"namespace {namespace}")

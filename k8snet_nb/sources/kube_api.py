@@ -157,7 +157,8 @@ class KubeApi:
         raise _refusal(resource, answer)
 
 
-_GONE = b""
+_GONE = b"gone"
+"""Stands for a page of a list that the server forgot; told apart by identity."""
 
 
 def _so_far(resource: str, begun: _Begun) -> str:
@@ -177,7 +178,7 @@ def needed(verb: str, resource: str, namespace: str | None) -> str:
     kind, scope = ("clusterrole", "") if namespace is None else ("role", f" --namespace {namespace}")
     return (
         f"`kubectl create {kind} {name} --verb={verb} --resource={resource}{scope}` and a {kind}binding of it to this "
-        f"user; deploy/rbac.yaml of k8snet_nb holds all of them"
+        f"user; deploy/rbac-read-only.yaml of k8snet_nb holds those to read the API, deploy/rbac.yaml those for agents"
     )
 
 

@@ -314,7 +314,8 @@ class NodeSource:
 
     def _node_json(self) -> bytes:
         collected = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        errors = {ref.fact: told.why for ref, (told, _) in self._told.items() if told.why and ref.pod is None}
+        with self._lock:
+            errors = {ref.fact: told.why for ref, (told, _) in self._told.items() if told.why and ref.pod is None}
         return json.dumps({**self._about, "node": self.name, "collected": collected, "errors": errors}).encode()
 
 

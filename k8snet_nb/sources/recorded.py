@@ -97,12 +97,12 @@ def open_recording(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> 
             f"{str(where)[:200]}: cannot be opened ({error.strerror}); mind the path and its permissions"
         ) from None
     if folder:
-        return RecordedSource(_Folder(where), str(where))
+        return RecordedSource(_Folder(where), str(where.absolute()))
     if not there:
         raise NotARecording(f"{where}: no such folder or file; give a recording's folder or its archive")
     if not where.is_file() or not where.name.lower().endswith(SUFFIXES):
         raise NotARecording(f"{where}: neither a folder nor one of {', '.join(SUFFIXES)}")
-    return RecordedSource(_Archive(read_archive(where, max_bytes)), str(where))
+    return RecordedSource(_Archive(read_archive(where, max_bytes)), str(where.absolute()))
 
 
 class RecordedSource:
@@ -194,11 +194,14 @@ class RecordedSource:
         return printable(said) if isinstance(said, str) else command_for(ref)
 
     def whose(self, ref: FactRef) -> str | None:
-        """What node.json says of the version of the command's program."""
-        if ref.node is None or not self._files.has(f"nodes/{ref.node}/node.json"):
+        """The tool that told it, by node.json; else what that says of the version of the command's program."""
+        if ref.node is None or not self._files.has(f"nodes/{ref.node}/node.json") or not self.has(ref):
             return None
-        tools = self.about_node(ref.node).get("tools")
-        said = tools.get(self.command(ref).split(" ")[0]) if isinstance(tools, dict) and self.has(ref) else None
+        about, key = self.about_node(ref.node), f"pods/{ref.pod}/{ref.fact}" if ref.pod else ref.fact
+        told_by, tools = about.get("told_by"), about.get("tools")
+        said = told_by.get(key) if isinstance(told_by, dict) else None
+        if said is None and isinstance(tools, dict):
+            said = tools.get(self.command(ref).split(" ")[0])
         return printable(said) if isinstance(said, str) else None
 
     def time(self, ref: FactRef) -> datetime | None:

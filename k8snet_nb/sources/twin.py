@@ -75,4 +75,7 @@ class TwinSource(ClusterSource):
             return agent
 
     def _no_agent(self, node: str) -> tuple[str, str]:
-        return "this node is not in the twin", "Bring the twin up with it: k8snet twin up --node"
+        return (
+            "this node is not in the twin",
+            f"If its kernel was recorded: k8snet twin down, then k8snet twin up RECORDING --node {printable(node)}",
+        )

@@ -19,12 +19,12 @@ from typing import Any
 
 from ..errors import TwinError
 
-__all__ = ["ABOUT", "LOG", "SOCKET", "SocketTransport", "TwinFolder", "find_twin", "twin_base", "twin_folders"]
+__all__ = ["ABOUT", "LOG", "NAME", "SOCKET", "SocketTransport", "TwinFolder", "find_twin", "twin_base", "twin_folders"]
 
 SOCKET, ABOUT = "control", "about.json"
 LOG = "k8snet-twin.log"
 """The first file in a twin's folder. By it a folder is known to be one, so that no other is ever taken for it."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _UP = "Start one: `k8snet twin up`, or `k8snet twin up RECORDING`"
 
 
@@ -112,7 +112,9 @@ def _checked(line: bytes, name: str) -> dict[str, Any]:
     try:
         answer = json.loads(line)
     except ValueError:
-        raise TwinError(f"the twin {name} ended in the middle of an answer; its log tells more") from None
+        raise TwinError(
+            f"the twin {name} ended in the middle of an answer. `k8snet twin list` says whether it runs"
+        ) from None
     if not isinstance(answer, dict) or "error" in answer:
         raise TwinError(f"the twin {name}: {answer.get('error') if isinstance(answer, dict) else answer}")
     return answer
@@ -129,7 +131,7 @@ def twin_folders() -> list[TwinFolder]:
         raise TwinError(f"{base} is no folder; set K8SNET_TWINS to a folder of your own")
     if owner.st_uid != os.getuid():
         raise TwinError(f"{base} belongs to somebody else; set K8SNET_TWINS to a folder of your own")
-    names = sorted(entry.name for entry in base.iterdir() if _NAME.fullmatch(entry.name) and _is_twin(entry))
+    names = sorted(entry.name for entry in base.iterdir() if NAME.fullmatch(entry.name) and _is_twin(entry))
     return [TwinFolder(name, base / name) for name in names]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .links import build, work_for
+from .links import Run, build, work_for
 from .loading.nfacct import make_accounting
-from .loading.run import Run, run_steps
+from .loading.run import run_steps
 from .model import LeftOut, NodePlan, PodPlan, Space
 from .nsids import set_nsid
 from .spaces import write_sysctl

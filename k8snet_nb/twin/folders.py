@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import TwinError
-from ..sources.twin_control import LOG, SOCKET, TwinFolder, twin_base, twin_folders
+from ..sources.twin_control import LOG, NAME, SOCKET, TwinFolder, twin_base, twin_folders
 
 __all__ = ["held", "new_folder", "remove", "sweep"]
 
@@ -28,7 +28,7 @@ _LONGEST_PATH = 107  # unix(7): sun_path has 108 bytes, the last one zero
 
 def new_folder(name: str, named: bool) -> tuple[TwinFolder, BinaryIO]:
     """A folder for a twin of this name, or where it need not be that one of a name like it; and its log, locked."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+    if not NAME.fullmatch(name):
         raise TwinError(f"{name!r} is no name for a twin: letters, digits, dot, dash and underscore, 40 at most")
     base = twin_base()
     if len(os.fsencode(base / f"{name}-99" / SOCKET)) > _LONGEST_PATH:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import K8snetError, TwinError
-from .spaces import enter_network
+from .spaces import enter_network, fork_at
 
 __all__ = ["ENVIRONMENT", "bury", "child", "in_network", "run_tool"]
 
@@ -36,8 +36,6 @@ def run_tool(argv: tuple[str, ...], stdin: str = "", seconds: float = 60.0) -> t
 
 def child(work: Callable[[], Any], pid: int | None = None) -> int:
     """Fork a child that does this and ends; never returns in the child. Returns its pid; see fork_at for ``pid``."""
-    from .spaces import fork_at
-
     sys.stdout.flush()
     sys.stderr.flush()
     number = fork_at(pid)

@@ -40,11 +40,10 @@ class Keeper:
     """The nodes of one kernel: a control socket and a first process each.
 
     ``wire``: the place between them, made like a node; None in a guest, whose own network is on the wire already.
-    ``first``: counts the wire's ends from here.
     """
 
-    def __init__(self, nodes: Sequence[NodePlan], zone: Zone | None, wire: NodePlan | None, first: int = 0) -> None:
-        self.nodes, self.zone, self.wire, self.first = nodes, zone, wire, first
+    def __init__(self, nodes: Sequence[NodePlan], zone: Zone | None, wire: NodePlan | None) -> None:
+        self.nodes, self.zone, self.wire = nodes, zone, wire
         self.pids: dict[str, int] = {}
         self.controls: dict[str, socket.socket] = {}
         self.left_out: list[LeftOut] = []
@@ -55,7 +54,7 @@ class Keeper:
             self._start(self.wire)
             self._finish([self.wire.name])
         local = [node for node in self.nodes if not (self.wire and node.guest and guest_node.wanted())]
-        for number, node in enumerate(self.nodes, self.first):
+        for number, node in enumerate(self.nodes):
             if node not in local:  # a guest comes up while the others are built: it takes the longest
                 self._start_guest(node, number)
         for node in local:
@@ -135,7 +134,7 @@ class Keeper:
     def _plug_in(self) -> Mapping[str, Any]:
         """A veth from the wire to each interface of a node that leads there."""
         ends = [(node, link) for node in self.nodes for link in node.space.links if link.kind == "wire"]
-        for position, (node, link) in enumerate(ends, self.first):
+        for position, (node, link) in enumerate(ends):
             if node.name in self.pids:
                 refused = run_batch(wire_batch(link, self.pids[node.name], position), run_tool, node.name)
                 if refused:

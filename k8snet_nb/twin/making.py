@@ -129,8 +129,8 @@ def _until_ready(folder: TwinFolder, plan: TwinPlan, source: Source, words: IO[s
     }
     for line in words:
         word = json.loads(line)
-        if "error" in word:
-            raise TwinError(word["error"])
+        if "error" in word:  # with the log's end, for the folder goes with the twin
+            raise TwinError(f"{word['error']}. The twin's log: {_last_words(folder)}")
         if "pid" in word:
             about.update(pid=word["pid"], started=_started(word["pid"]))
             _write(folder, about)

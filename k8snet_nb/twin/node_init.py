@@ -21,7 +21,7 @@ from ..errors import TwinError
 from . import spaces
 from .building import build_space, load_rules
 from .inside import child, in_network, run_tool
-from .model import LeftOut, Listener, NodePlan, PodPlan
+from .model import LeftOut, Listener, NodePlan, PodPlan, Space
 from .packets import receive
 from .requests import answer_request
 from .serving.servers import serve
@@ -36,7 +36,7 @@ RUN = Path("/run/k8snet")
 
 
 class Node:
-    """A node that is being built, and then runs. ``place``: which pod's network; None: the node's own."""
+    """A node that is being built, and then runs. ``servers``: a process by pod; under None the node's own."""
 
     def __init__(self, plan: NodePlan, zone: Zone | None) -> None:
         self.plan, self.zone = plan, zone
@@ -127,7 +127,7 @@ class Node:
             text.write_text(f"0::{pod.cgroup}\n")
             spaces.bind(str(text), f"/proc/{pid}/cgroup")
 
-    def _build_pod(self, pod: PodPlan, space: Any) -> list[LeftOut]:
+    def _build_pod(self, pod: PodPlan, space: Space) -> list[LeftOut]:
         def work() -> Mapping[str, Any]:
             found = build_space(self.plan.name, space, self._node_pid, run_tool)
             return {"left_out": [(one.node, one.fact, one.text, one.why) for one in found]}
@@ -143,7 +143,6 @@ class Node:
 
         def work() -> None:
             os.close(reading)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if place is not None:
                 spaces.enter_network(self.sandboxes[place])
             if pod is not None:  # the agent reads a pod's resolv.conf through any process of it

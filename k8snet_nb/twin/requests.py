@@ -2,7 +2,8 @@
 
 ``agent`` becomes an agent on the connection; ``connect`` makes connections from a pod or the node; ``tally`` makes
 those of many plans, and counts; ``tool`` runs a command there; ``sysctl`` writes one of its network namespace;
-``servers`` stops or starts a pod's servers; ``answer`` has the DNS servers answer one question otherwise.
+``servers`` stops or starts a pod's servers; ``answer`` has the DNS servers answer one question otherwise;
+``nodestatus`` tells its processes.
 """
 
 from __future__ import annotations
@@ -106,15 +107,16 @@ def _sysctl(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _servers(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
+    node.network_of(request.get("pod"))  # raises for a pod that is not here: else the node's own would be meant
     if request["action"] == "stop":
         return {"stopped": node.stop_server(request.get("pod"))}
     return {"problems": node.start_server(request.get("pod"))}
 
 
 def _answer(node: Node, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Have every DNS server of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before.
+    """Have DNS servers in pods of this node answer ``name`` and ``type`` with ``data``; without ``name``: as before.
 
-    ``servers``: which they are; none where this node serves no DNS.
+    ``servers``: which they are; none where there is no such pod.
     """
     if node.zone is None:
         return {"servers": [], "problems": []}

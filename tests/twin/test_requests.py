@@ -34,6 +34,7 @@ def source() -> Iterator[TwinSource]:
         {"op": ["agent"]},
         {"op": "servers"},
         {"op": "servers", "action": "stop", "pod": []},
+        {"op": "servers", "action": "start", "pod": "no/pod"},
         {"op": "answer", "name": 5, "type": "A"},
         {"op": "connect"},
         {"op": "connect", "plan": {"protocol": "tcp", "nonsense": 1}},

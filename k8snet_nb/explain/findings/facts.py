@@ -24,7 +24,7 @@ FEEDS: dict[str, str] = {
     "conntrack.txt": "flows",
     "conntrack-stats.txt": "drops",
     "conntrack-count.csv": "the growth of the connection table",
-    "sysctl.txt": "the fill of the connection table, timeouts of flows",
+    "sysctl.txt": "the fill of the connection table, timeouts of flows, reverse path filters",
     "kernel-log.txt": "what the kernel logged of a full table",
 }
 """Facts of a node that findings rest on, and what of them each feeds."""
@@ -33,6 +33,7 @@ POD_FEEDS: dict[str, str] = {
     "addr.json": "the pod's interfaces, its veth pair",
     "resolv.conf": "the pod's resolv.conf",
     "dns.jsonl": "answers of cluster DNS",
+    "sockets.txt": "who listens at endpoints",
 }
 """The same for a pod's facts."""
 

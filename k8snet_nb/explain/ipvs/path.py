@@ -16,7 +16,8 @@ from fractions import Fraction
 
 from ...parse.ipset import IpSet
 from ...parse.iptables import Ruleset
-from ...parse.ipvs import RealServer, VirtualServer, endpoint
+from ...parse.ipvs import RealServer, VirtualServer
+from ...text import socket_text
 from ..iptables.state import State
 from ..outcome import Action, Choice, NodeView, Outcome, Packet, Step
 from .match import Around
@@ -223,7 +224,7 @@ def _choices(
     for server, part in shares.usable:
         how = masquerade(server)
         words = "in a share that the rules do not fix" if part is None else f"{part} of the new connections"
-        to = endpoint(server.address, server.port)
+        to = socket_text(server.address, server.port)
         trace.step("ipvs real server", server.text, f"{words} to {to}; masqueraded: {_words(how)}")
         made.append(Choice(server.address, _port(server, packet), part, server.weight, how))
     return tuple(made)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ...parse.ipvs import RealServer, VirtualServer, endpoint
+from ...parse.ipvs import RealServer, VirtualServer
 from ...parse.ipvs_listing import Connections
+from ...text import socket_text
 
 __all__ = ["listing", "with_connections"]
 
@@ -55,7 +56,7 @@ def listing(servers: Sequence[VirtualServer]) -> str:
         lines.append(_head(one))
         for server in one.servers:
             counts = ("-" if count is None else count for count in (server.active, server.inactive))
-            where = endpoint(server.address, server.port)
+            where = socket_text(server.address, server.port)
             lines.append("  -> {:<28} {:<7} {:<6} {:<10} {:<10}".format(where, server.forward, server.weight, *counts))
     return "".join(line + "\n" for line in lines)
 
@@ -64,7 +65,7 @@ def _head(one: VirtualServer) -> str:
     if one.address is None:
         words = [f"FWM  {one.fwmark}" + (" IPv6" if one.family == 6 else ""), one.scheduler]
     else:
-        words = [f"{(one.protocol or '').upper():<4} {endpoint(one.address, one.port or 0)}", one.scheduler]
+        words = [f"{(one.protocol or '').upper():<4} {socket_text(one.address, one.port or 0)}", one.scheduler]
     if one.flags:
         words.append(f"({','.join(one.flags)})")
     if one.persistent is not None:

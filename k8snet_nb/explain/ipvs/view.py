@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ...facts import Evidence
 from ...parse.ipset import IpSet
-from ...parse.ipvs import VirtualServer, endpoint
+from ...parse.ipvs import VirtualServer
 from ...parse.ipvs_listing import ServerCounters
 from ...render import Report, Shown
+from ...text import socket_text
 from .table import listing
 
 __all__ = ["IpvsTable", "ipset_rows", "stats_rows"]
@@ -34,7 +35,7 @@ class IpvsTable(Shown):
         if self.of is None or len(self.servers) != 1 or self.servers[0].address is None:
             return "ipvsadm -Ln"
         one = self.servers[0]
-        return f"ipvsadm -Ln {_OPTIONS[one.protocol or 'tcp']} {endpoint(one.address or '', one.port or 0)}"
+        return f"ipvsadm -Ln {_OPTIONS[one.protocol or 'tcp']} {socket_text(one.address or '', one.port or 0)}"
 
     def report(self) -> Report:
         """The table as ipvsadm prints it, and from what it was put together."""

@@ -183,7 +183,10 @@ def _served(server: Party, node: Ground, place: str, name: str, way: Way) -> Non
         way.stop(node.name, place, name, says, (server.listening,))
         return
     if server.sockets:
-        way.stop(node.name, place, name, f"arrives at {server.words}, where nothing listens on port {server.port}")
+        inside = server.view.identity.name if server.view else None
+        proof = evidence("sockets.txt", node.name, [], "no such socket listens", inside)
+        says = f"arrives at {server.words}, where nothing listens on port {server.port}"
+        way.stop(node.name, place, name, says, (proof,))
         way.unknown.append(f"no listening socket on port {server.port} was seen at {server.words}")
         return
     says = f"arrives at {server.words}; who listens there was not read"

@@ -11,6 +11,7 @@ from fractions import Fraction
 from ...errors import NotFound
 from ...facts import Evidence
 from ...render import Report, Shown, evidence_text
+from ...text import socket_text
 from ..entry import Target
 from ..outcome import Outcome, Step
 from ..pod_network import NoVethPair, VethPair
@@ -29,9 +30,9 @@ class Stop(Shown):
     """One place on the way. ``node`` None: between nodes.
 
     ``place`` is one of pod, process, veth, bridge, gateway, translation, forwarding, source, leaving, wire, arriving,
-    delivery, server, memory; ``name`` the interface, chain or table there. ``source`` and ``destination`` are the
-    packet's when it goes on from here, ``changed`` which of them this place rewrites (empty: neither). ``seen`` False:
-    no fact shows this place, ``says`` tells what is missing.
+    delivery, rules, server, memory; ``name`` the interface, chain or table there. ``source`` and ``destination`` are
+    the packet's when it goes on from here, ``changed`` which of them this place rewrites (empty: neither). ``seen``
+    False: no fact shows this place, ``says`` tells what is missing.
     """
 
     direction: str
@@ -151,7 +152,7 @@ def socket_of(address: str, port: int | None) -> str:
     """``10.0.0.1:80``, ``[fd00::1]:80``, or the address alone."""
     if port is None:
         return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return socket_text(address, port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import Refused
+from ...text import socket_text
 from ..answers import Answer, number, text
 from ..question import NotHere, Question, some
 from .planes import node_in, tool_command
@@ -48,7 +49,7 @@ def _dns(cluster: Cluster) -> str:
     if service is None or not service.cluster_ips or not udp:
         raise NotHere("there is no Service kube-system/kube-dns with a UDP port")
     address = service.cluster_ips[0]
-    return f"[{address}]:{udp[0]}" if ":" in address else f"{address}:{udp[0]}"
+    return socket_text(address, udp[0])
 
 
 def _dummy(cluster: Cluster) -> str:

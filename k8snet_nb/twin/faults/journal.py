@@ -46,7 +46,7 @@ class Verdict:
 
 
 class _SaidNo(TwinError):
-    """A tool refused: it changed nothing."""
+    """A tool refused: it changed nothing (status 126 is a time-out, and may have)."""
 
 
 class Journal:
@@ -133,7 +133,9 @@ class Journal:
         """One request. A tool that says no, a server that does not start: TwinError."""
         told = self._ask(node, dict(request))
         if told.get("status"):
-            raise _SaidNo(f"node {node}: {' '.join(request['argv'])}: {str(told.get('said', '')).strip()}")
+            raise (TwinError if told["status"] == 126 else _SaidNo)(
+                f"node {node}: {' '.join(request['argv'])}: {str(told.get('said', '')).strip()}"
+            )
         if told.get("problems"):
             raise TwinError(f"node {node}: {told['problems'][0]}")
 

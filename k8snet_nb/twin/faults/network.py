@@ -45,9 +45,9 @@ def wrong_route(scene: Scene, rng: Random, node: str | None) -> Fault:
         f"{way.node} sends packets for {way.route.network} to {nobody}, which nobody has, instead of to {via}",
         (way.node,),
         (
-            Change(way.node, tool("ip", "route", "replace", *_words(way.route, via=nobody)), back),
-            # what asking for that address has left behind
+            # taken back last, when no packet asks for that address any more: what asking for it has left behind
             Change(way.node, tool("true"), tool("ip", "neigh", "flush", "to", nobody, "dev", dev)),
+            Change(way.node, tool("ip", "route", "replace", *_words(way.route, via=nobody)), back),
         ),
     )
 

@@ -13,9 +13,10 @@ from random import Random
 
 from ...errors import Refused
 from ...parse import iptables, iptables_rule, nft
-from ...parse.ipvs import VirtualServer, endpoint
+from ...parse.ipvs import VirtualServer
 from ...parse.nft_expr import Problems, name
 from ...parse.nft_text import element_text, rule_text
+from ...text import socket_text
 from .scene import Change, Fault, Scene, Target, choose, tool, unused
 
 __all__ = ["rule_deleted", "stale_endpoint"]
@@ -198,8 +199,8 @@ def _ipvs_deleted(scene: Scene, node: str, target: Target) -> tuple[Change, ...]
 
 def _ipvs_stale(scene: Scene, node: str, swap: _Swap) -> tuple[Change, ...]:
     virtual = _virtual(scene, node, swap.target)
-    old, new = endpoint(swap.old, swap.port), endpoint(swap.new, swap.port)
-    if not any(endpoint(one.address, one.port) == old for one in virtual.servers):
+    old, new = socket_text(swap.old, swap.port), socket_text(swap.new, swap.port)
+    if not any(socket_text(one.address, one.port) == old for one in virtual.servers):
         raise Refused(f"no virtual server of {node} leads to {old}")
     other = _made_again(virtual, lambda line: line.replace(f" -r {old} ", f" -r {new} "))
     return (
@@ -209,7 +210,7 @@ def _ipvs_stale(scene: Scene, node: str, swap: _Swap) -> tuple[Change, ...]:
 
 
 def _without(target: Target) -> dict[str, object]:
-    return {**tool("ipvsadm", "-D", f"-{target.protocol[0]}", endpoint(target.address, target.port))}
+    return {**tool("ipvsadm", "-D", f"-{target.protocol[0]}", socket_text(target.address, target.port))}
 
 
 def _made_again(virtual: VirtualServer, edit: Callable[[str], str] = str) -> dict[str, object]:

@@ -45,7 +45,7 @@ def wanted() -> bool:
 def hold(plan: NodePlan, zone: Zone | None, number: int, wire: int, control: socket.socket) -> None:
     """Boot the guest, report what the node does not have, hand requests on until the control socket ends."""
     tap = f"tap{number}"
-    config = {"plan": base64.b64encode(pickle.dumps((plan, zone, number))).decode()}
+    config = {"plan": base64.b64encode(pickle.dumps((plan, zone))).decode()}
     try:
         enter_network(wire)
         _plug_in(tap)
@@ -106,8 +106,8 @@ def serve(listener: socket.socket, config: Mapping[str, Any]) -> NoReturn:
     """In the guest: build the node, then take requests. What goes wrong is the answer to every request."""
     from ..keeper import Keeper
 
-    plan, zone, number = pickle.loads(base64.b64decode(config["plan"]))  # noqa: S301 - from the keeper
-    keeper = Keeper([plan], zone, None, number)
+    plan, zone = pickle.loads(base64.b64decode(config["plan"]))  # noqa: S301 - from the keeper
+    keeper = Keeper([plan], zone, None)
     try:
         keeper.build()
     except (TwinError, OSError) as error:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from ...parse.ipvs import RealServer, VirtualServer, endpoint
+from ...parse.ipvs import RealServer, VirtualServer
+from ...text import socket_text
 from ..model import LeftOut, Step
 
 __all__ = ["server_step"]
@@ -43,7 +44,7 @@ def server_step(servers: Iterable[VirtualServer], node: str) -> tuple[Step | Non
 def _which(virtual: VirtualServer) -> str:
     if virtual.fwmark is not None:
         return f"-f {virtual.fwmark}" + (" -6" if virtual.family == 6 else "")
-    return f"{_OPTIONS[str(virtual.protocol)]} {endpoint(str(virtual.address), int(virtual.port or 0))}"
+    return f"{_OPTIONS[str(virtual.protocol)]} {socket_text(str(virtual.address), int(virtual.port or 0))}"
 
 
 def _virtual_options(virtual: VirtualServer) -> str:
@@ -56,7 +57,7 @@ def _virtual_options(virtual: VirtualServer) -> str:
 
 
 def _real_options(real: RealServer) -> str:
-    words = [f" -r {endpoint(real.address, real.port)}", _FORWARDS[real.forward], *real.tunnel, f"-w {real.weight}"]
+    words = [f" -r {socket_text(real.address, real.port)}", _FORWARDS[real.forward], *real.tunnel, f"-w {real.weight}"]
     return " ".join(words)
 
 

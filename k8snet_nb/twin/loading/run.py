@@ -8,15 +8,13 @@ is found by loading shorter and shorter beginnings of the table.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
+from ..links import Run
 from ..model import LeftOut, Step
 
-__all__ = ["MOST_ROUNDS", "Run", "run_steps", "without"]
-
-Run = Callable[[tuple[str, ...], str], tuple[int, str]]
-"""Runs a command with this standard input; gives its exit status and what it said on standard error."""
+__all__ = ["MOST_ROUNDS", "run_steps", "without"]
 
 MOST_ROUNDS = 40
 """So many lines of a step may be refused; then the step as a whole is given up."""

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from ...parse.resolv_conf import parse_resolv_conf
 from ...parse.services import Endpoint, ServiceValue
+from ...text import socket_text
 from .. import words
 from ..model import Listener
 from .facts import ApiFacts, Notes
@@ -80,7 +81,7 @@ def _listener(endpoint: Endpoint, dns: bool) -> Listener:
     if ip.is_loopback or ip.is_link_local:
         raise ValueError(f"{address} is no address that an endpoint may have")
     port = words.number(endpoint.port, 1, 65535)
-    says = endpoint.pod if endpoint.pod else f"[{address}]:{port}" if ip.version == 6 else f"{address}:{port}"
+    says = endpoint.pod or socket_text(address, port)
     return Listener(protocol, address, port, "dns" if dns and protocol != "sctp" else _KINDS[protocol], says)
 
 

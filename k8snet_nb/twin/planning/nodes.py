@@ -15,7 +15,7 @@ from .links import Roles, plan_links
 from .pods import FoundPod, find_pods, has_ipv6, made_up, plan_pod, unique
 from .routes import plan_fdb, plan_neighbours, plan_routes, plan_rules, withdrawn
 from .sysctls import node_sysctls, space_sysctls
-from .wire import Interface, NodeOnWire, Ways
+from .wire import Interface, Network, NodeOnWire, Ways
 
 __all__ = ["PODS_LINK", "UPLINK", "BuiltNode", "node_plan", "proxied", "stand_in", "uplinks"]
 
@@ -217,12 +217,12 @@ def stand_in(
     return BuiltNode(plan, NodeOnWire(name, tuple(own), mtu, uplinks=frozenset({UPLINK}), pods=pod_ips))
 
 
-def _in_subnet(ip: str, subnets: Iterable[object]) -> Interface:
+def _in_subnet(ip: str, subnets: Iterable[Network]) -> Interface:
     """With the prefix that other nodes' uplinks in the same subnet have, else /24 or /64."""
     address = ip_address(ip)
     for net in subnets:
-        if getattr(net, "version", 0) == address.version and address in net:  # type: ignore[operator]
-            return ip_interface(f"{ip}/{net.prefixlen}")  # type: ignore[attr-defined]
+        if net.version == address.version and address in net:
+            return ip_interface(f"{ip}/{net.prefixlen}")
     return ip_interface(f"{ip}/{64 if address.version == 6 else 24}")
 
 

@@ -140,7 +140,7 @@ def made_up(found: FoundPod, view: NodeView, links: Sequence[Link], notes: Notes
         hairpin=bridge is not None,
         peer=pod.key,
         peer_name="eth0",
-        nsid=recorded.peer_nsid if recorded else None,
+        nsid=words.number(recorded.peer_nsid, 0, 2**31 - 1) if recorded and recorded.peer_nsid is not None else None,
     )
     notes.add(node, "addr.json", pod.key, "its namespace was not read: made from its addresses in the API")
     return _simple_space(pod.ips, end, bridge, recorded), end
@@ -156,10 +156,13 @@ def _recorded_end(found: FoundPod, view: NodeView) -> parsed.Link | None:
 
 
 def _usable(link: parsed.Link) -> bool:
-    """Whether an interface's name and address can be taken."""
+    """Whether an interface can be made as recorded: name, address, MTU, the id of the other end's namespace."""
     try:
         words.interface_name(link.name)
         words.mac(link.mac)
+        words.number(link.mtu, 68, 65535)
+        if link.peer_nsid is not None:
+            words.number(link.peer_nsid, 0, 2**31 - 1)
     except ValueError:
         return False
     return True

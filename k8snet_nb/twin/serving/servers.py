@@ -27,7 +27,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...text import printable
+from ...text import printable, socket_text
 from ..model import Listener
 
 if TYPE_CHECKING:
@@ -188,10 +188,6 @@ def _line(listener: Listener, ends: dict[str, Any]) -> bytes:
     return json.dumps({"pod": listener.says, **ends}).encode() + b"\n"
 
 
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 async def _echo(listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the first message, whatever it is; also a client that stays silent, after a while."""
     try:
@@ -274,8 +270,8 @@ def _response(listener: Listener, ends: dict[str, Any], head: bytes, *, kept: bo
         f"Content-Length: {len(body)}",
         f"Connection: {'keep-alive' if kept else 'close'}",
         f"X-K8snet-Pod: {pod}",
-        f"X-K8snet-Server: {_at(ends['server'], ends['port'])}",
-        f"X-K8snet-Peer: {_at(ends['peer'], ends['peer_port'])}",
+        f"X-K8snet-Server: {socket_text(ends['server'], ends['port'])}",
+        f"X-K8snet-Peer: {socket_text(ends['peer'], ends['peer_port'])}",
     ]
     if listener.port in _TLS or not good:
         lines.append(f"X-K8snet-Note: plain HTTP on port {listener.port}, no TLS in a twin")
