@@ -20,11 +20,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, saying what it lacks; fail where everything is required."""
-    from needs import lacking, required  # on the path only once pytest has read its options
+    from needs import lacking, stop  # on the path only once pytest has read its options
 
     missing = [name for mark in item.iter_markers("needs") for name in lacking(**mark.kwargs)]
-    if missing:
-        reason = "needs " + ", ".join(dict.fromkeys(missing))
-        if required():
-            pytest.fail(f"{reason}; K8SNET_REQUIRE_ALL makes this a failure", pytrace=False)
-        pytest.skip(reason)
+    stop(list(dict.fromkeys(missing)))

@@ -11,13 +11,13 @@ import pytest
 from kernel_nodes import (
     Machine,
     bridge_node,
-    cgroup_root,
     ip,
+    need_cgroups,
     pod_cgroup,
     pod_on_bridge,
     pod_point_to_point,
 )
-from needs import need, stop
+from needs import need
 
 from k8snet_nb.sources.agents import Agent, child_command
 from k8snet_nb.sources.node import NodeSource
@@ -44,7 +44,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
+    need_cgroups()
     machine = Machine()
     try:
         names = {"one": bridge_node(machine, "one"), "two": machine.namespace("two")}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_nodes import PREFIX, Machine, bridge_node, pod_cgroup, pod_on_bridge
+from kernel_nodes import PREFIX, Machine, bridge_node, need_cgroups, pod_cgroup, pod_on_bridge
 
 from k8snet_nb.cluster import Cluster
 from k8snet_nb.sources.agents import Agent, child_command
@@ -81,6 +81,7 @@ def dns_place(
     folder: Path, hosts: tuple[str, ...] = (), domain: str = "test", api: Callable[[str], bytes] | None = None
 ) -> Iterator[Place]:
     """The pod ``default/asker``, a dnsmasq that knows ``hosts`` of ``domain``, one that lies and one that is silent."""
+    need_cgroups()
     machine = Machine()
     try:
         node = bridge_node(machine, "dnsn")

@@ -11,7 +11,7 @@ from k8snet_nb.errors import FactMissing
 from k8snet_nb.facts import FactRef
 from k8snet_nb.sources.opening import BUNDLED, open_source
 
-__all__ = ["Change", "Edited", "as_json", "cluster", "slice_of", "text"]
+__all__ = ["Change", "Edited", "as_json", "cluster", "on_slice", "slice_of", "text"]
 
 Change = Callable[[bytes], bytes] | bytes | None
 """What becomes of a fact: a function of its content, new content, or None when it was never collected."""
@@ -77,6 +77,15 @@ def text(edit: Callable[[list[str]], list[str]]) -> Change:
         return ("\n".join(after) + "\n").encode()
 
     return change
+
+
+def on_slice(service: str, edit: Callable[[Any], object]) -> Change:
+    """A change of the first EndpointSlice of a Service."""
+
+    def change(listing: Any) -> None:
+        edit(slice_of(listing, service))
+
+    return as_json(change)
 
 
 def slice_of(listing: Any, service: str) -> Any:

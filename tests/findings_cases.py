@@ -11,7 +11,7 @@ from typing import Any
 
 import dns.message
 import pandas as pd
-from edited import Change, as_json, cluster, slice_of, text
+from edited import Change, as_json, cluster, on_slice, text
 
 import k8snet_nb as kn
 
@@ -41,13 +41,6 @@ def rows(frame: pd.DataFrame) -> frozenset[Row]:
 def service(name: str, edit: Callable[[Any], object]) -> Change:
     def change(listing: Any) -> None:
         edit(next(item for item in listing["items"] if item["metadata"]["name"] == name))
-
-    return as_json(change)
-
-
-def endpoints(name: str, edit: Callable[[Any], object]) -> Change:
-    def change(listing: Any) -> None:
-        edit(slice_of(listing, name))
 
     return as_json(change)
 
@@ -176,16 +169,16 @@ CASES: dict[str, tuple[dict[str, Change], Row]] = {
         ("WRONG_PORT", ONE, "default/hello-world", None),
     ),
     "ENDPOINT_MISSING": (
-        {"endpointslices": endpoints("hello-world", lambda s: s["endpoints"].append({"addresses": ["10.244.3.99"]}))},
+        {"endpointslices": on_slice("hello-world", lambda s: s["endpoints"].append({"addresses": ["10.244.3.99"]}))},
         ("ENDPOINT_MISSING", TWO, "default/hello-world", None),
     ),
     "ENDPOINT_STALE": (
-        {"endpointslices": endpoints("hello-world", lambda s: s["endpoints"].pop())},
+        {"endpointslices": on_slice("hello-world", lambda s: s["endpoints"].pop())},
         ("ENDPOINT_STALE", THREE, "default/hello-world", None),
     ),
     "ENDPOINT_RETIRING": (
         {
-            "endpointslices": endpoints(
+            "endpointslices": on_slice(
                 "hello-world",
                 lambda s: s["endpoints"][0].update(conditions={"ready": False, "serving": True, "terminating": True}),
             )
@@ -245,19 +238,19 @@ CASES: dict[str, tuple[dict[str, Change], Row]] = {
         ("CONNTRACK_FULL_LOGGED", TWO, None, None),
     ),
     "SERVICE_NO_ENDPOINTS": (
-        {"endpointslices": endpoints("cart", lambda s: s.update(endpoints=None))},
+        {"endpointslices": on_slice("cart", lambda s: s.update(endpoints=None))},
         ("SERVICE_NO_ENDPOINTS", None, "shop/cart", None),
     ),
     "SERVICE_NONE_READY": (
-        {"endpointslices": endpoints("cart", states())},
+        {"endpointslices": on_slice("cart", states())},
         ("SERVICE_NONE_READY", None, "shop/cart", None),
     ),
     "SERVICE_ONLY_TERMINATING": (
-        {"endpointslices": endpoints("cart", states(serving=True, terminating=True))},
+        {"endpointslices": on_slice("cart", states(serving=True, terminating=True))},
         ("SERVICE_ONLY_TERMINATING", None, "shop/cart", None),
     ),
     "SERVICE_PORT_NO_ENDPOINTS": (
-        {"endpointslices": endpoints("cart", lambda s: s["ports"].pop())},
+        {"endpointslices": on_slice("cart", lambda s: s["ports"].pop())},
         ("SERVICE_PORT_NO_ENDPOINTS", None, "shop/cart", None),
     ),
     "SERVICE_LOCAL_NONE": (
@@ -269,7 +262,7 @@ CASES: dict[str, tuple[dict[str, Change], Row]] = {
         ("LOAD_BALANCER_PENDING", None, "default/hello-lb", None),
     ),
     "ENDPOINT_POD_GONE": (
-        {"endpointslices": endpoints("cart", lost)},
+        {"endpointslices": on_slice("cart", lost)},
         ("ENDPOINT_POD_GONE", None, "shop/cart", "shop/cart-865f99cbb8-j49cc"),
     ),
     "DNS_DISAGREE": (

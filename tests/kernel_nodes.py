@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from needs import stop
+
 PREFIX = f"k8sn{os.getpid() % 100_000}x"
 _numbers = itertools.count(1)
 
@@ -32,6 +34,11 @@ def cgroup_root() -> Path | None:
             continue
         return root
     return None
+
+
+def need_cgroups() -> None:
+    """Go on only where a process can be put into a cgroup of its own."""
+    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
 
 
 class Machine:

@@ -62,8 +62,12 @@ def required() -> bool:
 
 def stop(reasons: Sequence[str]) -> None:
     """Skip the running test for these reasons, or fail it where nothing may be lacking. No reasons: go on."""
-    if reasons:
-        (pytest.fail if required() else pytest.skip)(f"needs {', '.join(reasons)}")
+    if not reasons:
+        return
+    reason = f"needs {', '.join(reasons)}"
+    if required():
+        pytest.fail(f"{reason}; K8SNET_REQUIRE_ALL makes this a failure", pytrace=False)
+    pytest.skip(reason)
 
 
 def lacking(

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from needs import need
+from waiting import until
 
 from k8snet_nb.agent.protocol import pack, read_frame
 from k8snet_nb.errors import AgentError, Refused
@@ -45,13 +46,6 @@ def sleeping(mark: str) -> list[int]:
         if words[:2] == [b"sleep", mark.encode()]:
             found.append(int(path.parent.name))
     return found
-
-
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert holds()
 
 
 def started(argv: list[str] | None = None) -> tuple[Agent, int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import until
 
 import k8snet_nb
 from k8snet_nb.errors import FactBroken
@@ -241,13 +241,6 @@ def test_chart_says_its_numbers() -> None:
     assert len(chart.figure.axes[0].lines) == 2
 
 
-def wait_for(happened: object, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened() and time.monotonic() < end:  # type: ignore[operator]
-        time.sleep(0.01)
-    assert happened()  # type: ignore[operator]
-
-
 def test_live_chart_starts_pauses_survives_and_ends() -> None:
     def samples() -> Iterator[tuple[float, int, int]]:
         yield 1.0, 5, 10
@@ -266,16 +259,16 @@ def test_live_chart_starts_pauses_survives_and_ends() -> None:
     try:
         assert not live.running
         live.start()
-        wait_for(lambda: len(live.series) >= 3)
+        until(lambda: len(live.series) >= 3)
         fail[0] = True
-        wait_for(lambda: live.error is not None)
+        until(lambda: live.error is not None)
         assert "&lt;closed&gt;" in live._status.value
         fail[0] = False
-        wait_for(lambda: live.error is None)
+        until(lambda: live.error is None)
         live.pause()
         assert not live.running
         live.start()
-        wait_for(lambda: len(live.series) == 6 and live.series.counts[0] == 7)
+        until(lambda: len(live.series) == 6 and live.series.counts[0] == 7)
         assert "7 entries" in live._repr_mimebundle_()["text/plain"]
     finally:
         live.close()

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from drifting import FACT, NODES, ONE, THREE, TWO, cut, on_service, only, rows, said, service
-from edited import Change, as_json, cluster, slice_of, text
+from edited import Change, as_json, cluster, on_slice, text
 
 from k8snet_nb.explain.drift import CODES
 from k8snet_nb.facts import FactRef
-
-
-def on_slice(name: str, edit: Callable[[Any], object]) -> Change:
-    def change(listing: Any) -> None:
-        edit(slice_of(listing, name))
-
-    return as_json(change)
 
 
 def condition(endpoint: Any, **given: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from edited import Change, Edited, as_json, cluster
+from edited import Change, Edited, as_json, cluster, on_slice
 from findings_cases import (
     AS_RECORDED,
     CASES,
@@ -15,7 +15,6 @@ from findings_cases import (
     THREE,
     TWO,
     before,
-    endpoints,
     more,
     rows,
     service,
@@ -133,7 +132,7 @@ def test_hostile_names_stay_text() -> None:
 
     evil = "x\x1b[31m<script>"
     changes: dict[str, Change] = {
-        "endpointslices": endpoints("cart", edit),
+        "endpointslices": on_slice("cart", edit),
         "services": service("cart", lambda s: s["spec"].update(selector={evil: evil})),
     }
     found = cluster(changes).findings()

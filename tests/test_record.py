@@ -19,11 +19,6 @@ from k8snet_nb.sources.recorded import open_recording
 NODES = ("node-one", "node-two", "node-three")
 
 
-@pytest.fixture(scope="module")
-def original() -> kn.Cluster:
-    return kn.open(BUNDLED)
-
-
 def test_a_recording_of_a_recording_is_the_same_facts(tmp_path: Path) -> None:
     told = record(open_recording(BUNDLED), tmp_path / "out")
     assert told.missing == {}
@@ -41,22 +36,22 @@ def test_a_recording_of_a_recording_is_the_same_facts(tmp_path: Path) -> None:
         assert mine.command(FactRef("addr.json", node)) == theirs.command(FactRef("addr.json", node))
 
 
-def test_some_nodes_only_and_a_node_that_is_none(tmp_path: Path, original: kn.Cluster) -> None:
-    told = original.record(tmp_path / "out", nodes=["node-two"])
+def test_some_nodes_only_and_a_node_that_is_none(tmp_path: Path, hello: kn.Cluster) -> None:
+    told = hello.record(tmp_path / "out", nodes=["node-two"])
     assert told.nodes == ("node-two",)
     assert kn.open(tmp_path / "out").node("node-one").facts()["present"].sum() == 0
     with pytest.raises(NotFound, match=r"node no-such cannot be recorded.*can be: node-one"):
-        original.record(tmp_path / "other", nodes=["no-such"])
+        hello.record(tmp_path / "other", nodes=["no-such"])
 
 
-def test_what_is_there_already_is_not_overwritten(tmp_path: Path, original: kn.Cluster) -> None:
-    original.record(tmp_path / "out", nodes=["node-three"])
+def test_what_is_there_already_is_not_overwritten(tmp_path: Path, hello: kn.Cluster) -> None:
+    hello.record(tmp_path / "out", nodes=["node-three"])
     with pytest.raises(SourceError, match=r"holds a recording already \(finished"):
-        original.record(tmp_path / "out")
+        hello.record(tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(SourceError, match="is not empty"):
-        original.record(tmp_path / "mine")
+        hello.record(tmp_path / "mine")
 
 
 class Interrupted(Exception):

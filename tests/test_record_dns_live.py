@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dns_place import LIAR, SERVER, UID, Place, dns_place
-from kernel_nodes import PREFIX, cgroup_root
+from kernel_nodes import PREFIX
 from needs import need
 
 import k8snet_nb as kn
@@ -18,7 +18,6 @@ from k8snet_nb.record import check_recording, record
 
 pytestmark = [
     need(root=True, commands=["ip", "bash", "dnsmasq", "unshare", "mount"], kernel=["veth", "bridge"]),
-    pytest.mark.skipif(cgroup_root() is None, reason="no cgroup can be made here"),
     pytest.mark.slow,
 ]
 HOSTS = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_nodes import Machine, bridge_node, cgroup_root, pod_cgroup, pod_on_bridge
+from kernel_nodes import Machine, bridge_node, need_cgroups, pod_cgroup, pod_on_bridge
 from needs import need
 
 import k8snet_nb as kn
@@ -19,13 +19,13 @@ from k8snet_nb.sources.node import NodeSource
 
 pytestmark = [
     need(root=True, commands=["ip", "bridge", "bash"], kernel=["veth", "bridge"]),
-    pytest.mark.skipif(cgroup_root() is None, reason="no cgroup can be made here"),
 ]
 UIDS = {f"3333333{n}-2222-4333-8444-555555555555": f"10.91.0.{n + 1}" for n in (1, 2)}
 
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[NodeSource]:
+    need_cgroups()
     machine = Machine()
     try:
         node = bridge_node(machine, "rec")

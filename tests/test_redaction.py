@@ -32,11 +32,6 @@ def redacted(tmp_path_factory: pytest.TempPathFactory) -> tuple[kn.Cluster, Reda
     return kn.open(out), redactor
 
 
-@pytest.fixture(scope="module")
-def original() -> kn.Cluster:
-    return kn.open(BUNDLED)
-
-
 def secrets() -> Iterator[tuple[str, str]]:
     """Every name, address and id of the bundled recording, with its kind."""
     text = "\n".join(path.read_text() for path in BUNDLED.rglob("*") if path.is_file())
@@ -91,7 +86,7 @@ def test_a_redacted_recording_is_whole(redacted: tuple[kn.Cluster, Redactor]) ->
     assert {(ref.fact, ref.pod is not None) for ref in redacted[0].source.refs()} == facts  # type: ignore[attr-defined]
 
 
-def test_every_table_is_the_same_up_to_the_mapping(original: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]) -> None:
+def test_every_table_is_the_same_up_to_the_mapping(hello: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]) -> None:
     cluster, renamed = redacted[0], Renamer(redacted[1])
     for table, columns in {
         "pods": [
@@ -122,36 +117,36 @@ def test_every_table_is_the_same_up_to_the_mapping(original: kn.Cluster, redacte
         "endpoints": ["service", "port_name", "protocol", "address", "port", "state", "pod", "node"],
         "drift": ["code", "severity", "node", "service", "entry", "address", "port", "protocol", "missing", "extra"],
     }.items():
-        mine, theirs = getattr(cluster, table)(), getattr(original, table)()
+        mine, theirs = getattr(cluster, table)(), getattr(hello, table)()
         assert rows(mine, columns) == renamed.rows(theirs, columns), table
 
 
 def test_translations_wiring_and_flows_are_the_same_up_to_the_mapping(
-    original: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]
+    hello: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]
 ) -> None:
     cluster, renamed = redacted[0], Renamer(redacted[1])
-    for key in original.api.services:
-        mine, theirs = cluster.compare(renamed.word(key)), original.compare(key)
+    for key in hello.api.services:
+        mine, theirs = cluster.compare(renamed.word(key)), hello.compare(key)
         columns = ["node", "mode", "port", "family", "action", "endpoints", "masquerade", "affinity", "same"]
         assert rows(mine, columns) == renamed.rows(theirs, columns), key
         shares = [sorted(f"{a}={s}" for a, s in (row or {}).items()) for row in mine["shares"]]
         expected = [sorted(f"{renamed.word(a)}={s}" for a, s in (row or {}).items()) for row in theirs["shares"]]
         assert sorted(shares) == sorted(expected), key
     for node in NODES:
-        mine, theirs = cluster.node(renamed.word(node)), original.node(node)
+        mine, theirs = cluster.node(renamed.word(node)), hello.node(node)
         assert mine.proxy_mode == theirs.proxy_mode
         assert sorted(str(p) for p in mine.interfaces()["pod"]) == sorted(
             str(p and renamed.word(p)) for p in theirs.interfaces()["pod"]
         )
-    for key, pod in original.api.pods.items():
+    for key, pod in hello.api.pods.items():
         other = cluster.pod(renamed.word(key))
         assert other.ips == tuple(renamed.addresses.address(ip) for ip in pod.ips)
-        before, after = original.pod(key).veth(), other.veth()
+        before, after = hello.pod(key).veth(), other.veth()
         assert type(before) is type(after), key
         if hasattr(before, "node_interface"):
             assert before.node_interface.ifindex == after.node_interface.ifindex  # type: ignore[union-attr]
     for address in ("10.244.3.4", "10.32.0.10", "172.30.0.11", "10.244.18.1", "8.8.8.8"):
-        mine, theirs = cluster.who(renamed.addresses.address(address)), original.who(address)
+        mine, theirs = cluster.who(renamed.addresses.address(address)), hello.who(address)
         assert mine.kind == theirs.kind
 
 
@@ -167,9 +162,9 @@ def test_chains_have_the_hashes_of_the_new_names(redacted: tuple[kn.Cluster, Red
     )
 
 
-def test_names_are_answered_the_same(original: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]) -> None:
+def test_names_are_answered_the_same(hello: kn.Cluster, redacted: tuple[kn.Cluster, Redactor]) -> None:
     cluster, redactor = redacted
-    before = original.source.read(FactRef("dns.jsonl", "node-one", "default/client")).decode().splitlines()
+    before = hello.source.read(FactRef("dns.jsonl", "node-one", "default/client")).decode().splitlines()
     ref = FactRef("dns.jsonl", redactor.names.name("node-one"), f"default/{redactor.names.name('client')}")
     after = cluster.source.read(ref).decode().splitlines()
     assert len(before) == len(after)

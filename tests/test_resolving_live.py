@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 from dns_place import LIAR, SERVER, SILENT, WITHIN, Place, dns_place
-from kernel_nodes import cgroup_root
 from needs import need
 
 from k8snet_nb.errors import AgentError, Refused
@@ -17,7 +16,6 @@ from k8snet_nb.parse.dns import compose
 
 pytestmark = [
     need(root=True, commands=["ip", "bash", "dnsmasq", "unshare", "mount"], kernel=["veth", "bridge"]),
-    pytest.mark.skipif(cgroup_root() is None, reason="no cgroup can be made here"),
     pytest.mark.slow,
 ]
 

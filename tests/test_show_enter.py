@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from kernel_nodes import PREFIX, Machine, bridge_node, cgroup_root, pod_cgroup, pod_on_bridge
-from needs import need, stop
+from kernel_nodes import PREFIX, Machine, bridge_node, need_cgroups, pod_cgroup, pod_on_bridge
+from needs import need
 
 import k8snet_nb as kn
 from k8snet_nb.cluster import Cluster
@@ -176,7 +176,7 @@ def machine() -> Iterator[Machine]:
 
 @need(root=True, commands=["ip", "bash", "sleep"], kernel=["veth", "bridge"])
 def test_a_real_namespace(machine: Machine) -> None:
-    stop([] if cgroup_root() else ["a cgroup tree in which groups can be made"])
+    need_cgroups()
     node = bridge_node(machine, "en")
     pod = pod_on_bridge(machine, node, "enp", "vethen", "10.91.0.7")
     uid = "99999999-2222-3333-4444-555555555555"

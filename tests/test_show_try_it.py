@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ import k8snet_nb as kn
 from k8snet_nb.errors import NotFound, TwinError
 from k8snet_nb.show import full_table as shown_table
 from k8snet_nb.show import twin_offer
+from k8snet_nb.show.callers import clients
 from k8snet_nb.show.full_table import fill_a_table
+from k8snet_nb.show.sending import Wish
 from k8snet_nb.show.trying import try_it
 
 
@@ -36,6 +39,16 @@ def test_names_are_shown_as_text(cluster: kn.Cluster) -> None:
     panel = try_it(cluster, "default/<b>\x1b[31m", client="<i>x")
     assert "<b>" not in panel._repr_mimebundle_()["text/html"]
     assert "\x1b" not in panel.text
+
+
+@pytest.mark.parametrize("wish", [Wish("x", client="ns/p449"), Wish("x", client="node", node="n2")])
+def test_a_client_among_more_than_are_listed_is_chosen(wish: Wish) -> None:
+    pod = {"node": "n1", "ips": ("::1",), "host_network": False}
+    pods = {f"ns/p{n}": SimpleNamespace(key=f"ns/p{n}", **pod) for n in range(450)}
+    source = SimpleNamespace(nodes=lambda: ("n1", "n2"))
+    big: Any = SimpleNamespace(source=source, api=SimpleNamespace(nodes={"n1", "n2"}, pods=pods))
+    found = clients(big, wish)
+    assert (found.chosen, found.missing, len(found.options)) == ((wish.client, wish.node), "", 200)
 
 
 def test_counters_that_there_are_not(cluster: kn.Cluster) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 import k8snet_nb as kn
 from k8snet_nb.cluster import Cluster
@@ -309,13 +309,6 @@ def test_charts_of_a_series_and_of_a_moment(cluster: Cluster) -> None:
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "k8snet-live"]
-
-
-def until(happened: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert happened()
 
 
 def test_a_replay_says_so_runs_to_its_end_and_leaves_no_thread(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from kernel_nodes import Machine
 from needs import need
+from waiting import until
 
 import k8snet_nb as kn
 from k8snet_nb.agent import conntrack as agent_conntrack
@@ -61,13 +62,6 @@ def cluster(namespace: str) -> Iterator[Cluster]:
     agent = Agent.start(["ip", "netns", "exec", namespace, *child_command()], name="node")
     with NodeSource(agent=agent, node="node", logs="/nonexistent") as source:
         yield Cluster(source)
-
-
-def until(happened: Callable[[], object], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert happened()
 
 
 def test_text_and_netlink_agree_through_the_whole_chain(cluster: Cluster, namespace: str) -> None:

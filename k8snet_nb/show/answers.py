@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from ..render import printable
 
-__all__ = ["Answer", "address", "command", "names", "number", "text"]
+__all__ = ["Answer", "address", "command", "names", "number", "text", "words_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,10 @@ def command(shown: str, words: Iterable[Collection[str]], flags: Iterable[Collec
     order, wanted = [frozenset(w) for w in words], [frozenset(f) for f in flags]
 
     def judge(given: object) -> str | None:
-        line = str(given).strip().removeprefix("$ ").removeprefix("# ")
-        dashes = [char for char in line if char in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"]
-        if dashes:
-            return f"It holds a typographic dash (U+{ord(dashes[0]):04X}): no program takes that for a hyphen."
-        try:
-            tokens = _options(shlex.split(line))
-        except ValueError:
-            return "A quote is not closed."
+        typed = words_of(given)
+        if isinstance(typed, str):
+            return typed
+        tokens = _options(typed)
         plain = [token for token in tokens if not token.startswith("-")]
         if len(plain) != len(order) or any(token not in may for token, may in zip(plain, order, strict=True)):
             return f"Begin with {' '.join(sorted(may)[0] for may in order)}."
@@ -102,6 +98,18 @@ def command(shown: str, words: Iterable[Collection[str]], flags: Iterable[Collec
         return f"{len(missing)} option is missing." if missing else None
 
     return Answer(shown, judge)
+
+
+def words_of(given: object) -> list[str] | str:
+    """The words of a command line, without prompt and sudo; or as one text why they cannot be told."""
+    line = str(given).strip().removeprefix("$ ").removeprefix("# ").removeprefix("sudo ")
+    dashes = [char for char in line if char in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"]
+    if dashes:
+        return f"It holds a typographic dash (U+{ord(dashes[0]):04X}): no program takes that for a hyphen."
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return "A quote is not closed."
 
 
 def _options(tokens: list[str]) -> list[str]:

@@ -81,12 +81,14 @@ def clients(cluster: Cluster, wish: Wish) -> Options[Caller]:
         pod.key: pod.node for pod in cluster.api.pods.values() if pod.node in nodes and pod.ips and not pod.host_network
     }
     found: list[tuple[str, Caller]] = [(printable(f"{pod} on {pods[pod]}"), (pod, None)) for pod in sorted(pods)]
-    found = found[:CAP]
-    found += [(printable(f"the node {node}"), ("node", node)) for node in nodes]
-    found += [(printable(f"a client outside, through {node}"), ("outside", node)) for node in nodes]
+    others: list[tuple[str, Caller]] = [(printable(f"the node {node}"), ("node", node)) for node in nodes]
+    others += [(printable(f"a client outside, through {node}"), ("outside", node)) for node in nodes]
     client = wish.client or "pod"
     if client == "pod":
         wanted: Caller | None = next(((pod, None) for pod in pods if wish.node in (None, pods[pod])), None)
     else:
         wanted = (client, (wish.node or next(iter(nodes), None)) if client in ("node", "outside") else None)
-    return _options(found[-CAP:], wanted, f"{client} is not in this cluster: choose another client.")
+    room = max(CAP - len(others), 1)
+    chosen = [one for one in found[room:] if one[1] == wanted]
+    shown = [*chosen, *found[: room - len(chosen)], *others]
+    return _options(shown, wanted, f"{client} is not in this cluster: choose another client.")

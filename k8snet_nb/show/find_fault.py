@@ -68,7 +68,7 @@ class FaultHunt:
 
     def hint(self, number: int = 1) -> str:
         """The hint of that number, from 1 to 3: each narrower than the one before."""
-        return _INTACT if self.symptom is None else self._there().hint(number)
+        return (self._missing or _INTACT) if self.symptom is None else self._there().hint(number)
 
     def solution(self) -> Solution | Feedback:
         """What is broken, where, and the calls that show it."""

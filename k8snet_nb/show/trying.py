@@ -15,6 +15,7 @@ from ..cluster.sending import Changeable
 from ..errors import NotFound
 from ..render import escape, printable
 from .callers import called, clients
+from .exercise import as_html
 from .live import LivePane, alert, pane, status_html, told_error
 from .sending import Seen, Wish, run_wish
 from .spread import SpreadChart
@@ -68,7 +69,7 @@ class TryIt(LivePane):
         self._cluster = cluster
         if cluster is None:
             self._controls.children = ()
-            self._show(f"Try it: {self.wish.words}.", ONLY_READ, f"<p>{_as_html(ONLY_READ)}</p>")
+            self._show(f"Try it: {self.wish.words}.", ONLY_READ, f"<p>{as_html(ONLY_READ)}</p>")
             return
         missing = self._build(cluster)
         self._show(f"Try it: {self.wish.words}.", missing, f"<p>{escape(missing)}</p>")
@@ -120,7 +121,7 @@ class TryIt(LivePane):
         except Exception as error:  # an exception in a widget's thread would be invisible
             told = told_error(error)
             self._show(f"{wish.words}.", told, alert(told))
-            self._say("Nothing was sent." if self.seen is None else "That did not work.")
+            self._say("That did not work.")
         finally:
             self.send_button.disabled = False
 
@@ -138,11 +139,6 @@ def _short(seen: Seen) -> str:
     ends = ", ".join(f"{count:,} {end}" for end, count in sorted(seen.sent.ends.items()))
     fits = {True: "as the rules say", False: "not what the rules say", None: "at endpoints that the rules name"}
     return f"{len(seen.sent.answers):,} connections: {ends}; {fits[seen.sent.fits]}."
-
-
-def _as_html(text: str) -> str:
-    code = escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(code))
 
 
 def try_it(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..cluster import Cluster as OpenedCluster
+from ..cluster import Cluster
 from ..sources.twin import TwinSource
 from ..sources.twin_control import TwinFolder, twin_folders
 from ..twin.making import down, up
@@ -16,8 +16,6 @@ from .live import status_html, told_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ..cluster import Cluster
 
 __all__ = ["ONLY_READ", "TwinOffer"]
 
@@ -95,7 +93,7 @@ class TwinOffer:
         found = next((twin for twin in twin_folders() if self._is_ours(twin)), None)
         self._twin = found or up(self._recording, told=lambda word: self._say(f"{word} …"))[0]
         self._source = TwinSource(folder=self._twin)
-        self._ready(OpenedCluster(self._source))
+        self._ready(Cluster(self._source))
         self._say(f"Twin {self._twin.name} is up. It goes on until it is taken down: here, or `k8snet twin down`.")
 
     def _is_ours(self, twin: TwinFolder) -> bool:

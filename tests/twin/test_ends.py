@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from needs import need
+from needs import need, stop
 from twin.traces import Of, left_of, machine, of, of_folder, processes
 
 from k8snet_nb.errors import TwinError
@@ -136,8 +136,7 @@ def test_a_node_that_died_is_told_and_the_others_go_on() -> None:
 
 @need(commands=["linux.uml"])
 def test_a_guest_that_is_killed_is_told_and_leaves_nothing() -> None:
-    if unavailable() is not None:
-        pytest.skip(str(unavailable()))
+    stop([why] if (why := unavailable()) else [])
     before = machine()
     twin, _ = up(nodes=["node-one", "node-three"])
     of_it = of(twin)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from needs import need
+from needs import need, stop
 from twin.diagnosis import FINDERS, diagnose, on
 from twin.running import twin_of
 
@@ -196,7 +196,7 @@ def test_no_such_fault_or_place(two: kn.Cluster) -> None:
 @need(commands=["linux.uml", "ipvsadm"])
 @pytest.mark.parametrize("code", ["RULE_DELETED", "STALE_ENDPOINT"])
 def test_virtual_servers_in_the_guest(code: str) -> None:
-    assert unavailable() is None
+    stop([why] if (why := unavailable()) else [])
     with twin_of() as cluster:
         before = state(cluster)
         symptom = cluster.twin.break_(code, seed=5, node=THREE)
@@ -258,6 +258,7 @@ def test_elsewhere_it_says_what_it_needs() -> None:
     hunt = kn.find_fault(cluster)
     assert "k8snet twin up" in hunt.text
     assert isinstance(hunt.solution(), Feedback)
+    assert "k8snet twin up" in hunt.hint()
     assert hunt.check("MTU", ONE).right is None
     assert all(button.disabled for button in hunt.buttons.values())
 

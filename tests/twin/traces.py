@@ -41,6 +41,7 @@ class Machine:
 def machine() -> Machine:
     """This machine as of now."""
     settings = _run("sysctl", "-a", "--pattern", r"^net\.").splitlines()
+    assert settings, "sysctl says nothing"
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return Machine(
         _run("ip", "-o", "link").replace("NO-CARRIER,", ""),
@@ -52,7 +53,8 @@ def machine() -> Machine:
 
 
 def _run(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
+    strict = argv[0] != "sysctl"  # which fails where a setting goes while it reads
+    return subprocess.run(argv, capture_output=True, text=True, check=strict, timeout=30).stdout
 
 
 def processes() -> dict[int, tuple[int, str]]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import FactError
 from ...render import printable
-from ..answers import Answer
+from ..answers import Answer, words_of
 from ..question import NotHere, some
 
 if TYPE_CHECKING:
     from ...cluster import Cluster, Node
 
 __all__ = ["modes", "node_in", "tool_command"]
-
-_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 
 
 def modes(cluster: Cluster) -> dict[str, str]:
@@ -47,14 +44,9 @@ def tool_command(tool: str, wanted: Mapping[str, str], may: str, shown: str) -> 
     """
 
     def judge(given: object) -> str | None:
-        line = str(given).strip().removeprefix("$ ").removeprefix("# ").removeprefix("sudo ")
-        dashes = [char for char in line if char in _DASHES]
-        if dashes:
-            return f"It holds a typographic dash (U+{ord(dashes[0]):04X}): no program takes that for a hyphen."
-        try:
-            words = shlex.split(line)
-        except ValueError:
-            return "A quote is not closed."
+        words = words_of(given)
+        if isinstance(words, str):
+            return words
         if words[:1] != [tool]:
             return f"Begin with {tool}."
         return _options(words[1:], wanted, may)
