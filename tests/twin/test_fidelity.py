@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from needs import need
-from twin.dual import SERVICES, dual_rules_recording
+from twin.dual import dual_rules_recording
+from twin.dual_services import SERVICES
 from twin.running import twin_of
 
 import k8snet_nb as kn
