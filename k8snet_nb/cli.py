@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"cd {shlex.quote(str(root))} && {shlex.join(command)}")
             return 0
         return _run(command, root, environment)
+    except BrokenPipeError:  # whoever read the output (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (K8snetError, OSError) as error:
         print(f"k8snet: {error}", file=sys.stderr)
         return 2

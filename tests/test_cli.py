@@ -140,3 +140,15 @@ def test_it_says_its_version() -> None:
         [sys.executable, "-m", "k8snet_nb.cli", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("k8snet 0.")
+
+
+def test_who_reads_no_further_is_told_nothing() -> None:
+    """``k8snet check-cluster | head``: no message, and no traceback."""
+    command = [sys.executable, "-m", "k8snet_nb.cli", "check-cluster"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "hello-cluster" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
